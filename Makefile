@@ -1,0 +1,57 @@
+# make demo and make test need nothing but make and a Python >= 3.10 that can make virtual environments.
+# PYTHON=/path/to/python3 chooses another one; WORKERS=n sets the number of parallel test processes.
+
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+TESTS ?= tests
+# What the running Python offers of the faster tracers; plain coverage.py decides on older ones.
+CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
+
+.PHONY: help venv demo test check clean
+
+help:
+	@echo "make demo     set up and run the demo: several processes, one rotated file, a coloured terminal"
+	@echo "make test     set up and run all tests, with coverage"
+	@echo "make check    ruff, mypy --strict, import-linter"
+	@echo "make venv     only set up .venv for development"
+	@echo "make clean    remove .venv and everything built"
+
+demo: $(VENV)/.stamp-demo
+	@$(BIN)/python -m redislogkit demo
+
+test: $(VENV)/.stamp-dev
+	@rm -f .coverage .coverage.*
+	@COVERAGE_CORE=$(CORE) $(BIN)/python -m coverage run -m pytest -n $(WORKERS) $(TESTS); status=$$?; \
+	$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report; \
+	exit $$status
+
+check: $(VENV)/.stamp-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+venv: $(VENV)/.stamp-dev
+
+clean:
+	rm -rf $(VENV) build dist demo-output .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache
+	find redislogkit stress tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp is newer than pyproject.toml once its extras are installed. Both installs are editable: a copy
+# would go stale, and would replace the editable one that the tests need.
+$(VENV)/.stamp-demo: pyproject.toml $(VENV)/.stamp-python
+	@echo "installing redislogkit with its embedded server ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd]'
+	@touch $@
+
+$(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-python
+	@echo "installing redislogkit and its development tools ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd,dev]'
+	@touch $@
+
+# The order-only way: .venv is made once, and made anew only when it has no working Python any more.
+$(VENV)/.stamp-python:
+	@PYTHON='$(PYTHON)' sh .ci/make-venv $(VENV)
+	@touch $@

@@ -1,0 +1,285 @@
+"""The sections of a configuration: type, default, rule and meaning of every key.
+
+They stand here and nowhere else; messages and the reference in ``docs/configuration.md`` are made from
+them. Values are resolved ones: paths are absolute, sizes are bytes, durations seconds, levels and modes
+numbers, and a writer holds its formatter instead of a name.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from redislogkit.config_values import (
+    DATEFMT,
+    DURATION,
+    FORMAT,
+    LEVEL,
+    MODE,
+    NAME,
+    PATH,
+    PATTERNS,
+    SIZE,
+    URL,
+    WHEN,
+    Kind,
+    redact,
+)
+
+VERSION: Final = 1
+MIB: Final = 1024 * 1024
+
+#: Fields with text of the user's, which may have come from an environment variable; no ``repr`` shows them.
+_PRIVATE: Final = frozenset(
+    {"datefmt", "format", "loggers", "name", "optional_fields", "path", "state_dir", "url"}
+)
+
+
+def about(description: str, kind: Kind | None = None) -> Meta:
+    """Describe a field for the reference, and say how its value is read."""
+    return Meta(description=description, extra={"kind": kind})
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections. Its ``repr`` shows numbers and choices, but no text that may be a secret."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._shown())})"
+
+    def __rich_repr__(self) -> Any:
+        return iter(self._shown())
+
+    def _shown(self) -> list[tuple[str, object]]:
+        hidden = [name for name in self.__struct_fields__ if name in _PRIVATE and getattr(self, name)]
+        return [(name, "***" if name in hidden else getattr(self, name)) for name in self.__struct_fields__]
+
+
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Level = Annotated[int, about("Level of a logger and its children.", LEVEL)]
+
+
+class RedisConfig(Section, frozen=True, kw_only=True):
+    """Where the stream is."""
+
+    url: Annotated[
+        str,
+        about(
+            "`embedded://` starts a server of its own. Otherwise `redis://user:password@host:6379/0`, `rediss://` for "
+            "TLS, or `unix:///path/to.sock?db=0`. Percent-encode odd characters of user and password.",
+            URL,
+        ),
+    ] = "embedded://"
+
+    @property
+    def safe_url(self) -> str:
+        """The url without user, password and values of parameters, for messages."""
+        return redact(self.url)
+
+
+class StreamConfig(Section, frozen=True, kw_only=True):
+    """The redis stream that carries the records."""
+
+    name: Annotated[
+        str,
+        about(
+            "Name of the stream, of its keys in redis and of its folder below `state_dir`: at most 100 letters, "
+            "digits, `_`, `.` and `-`, the first of them no `.` or `-`.",
+            NAME,
+        ),
+    ] = "app"
+    layout: Annotated[
+        Literal["batches", "records"],
+        about(
+            "`batches` packs many records into an entry; `records` gives each an entry with readable fields."
+        ),
+    ] = "batches"
+    compression: Annotated[
+        Literal["auto", "none", "zlib", "zstd"],
+        about("Compression of batches. `auto` is zstd where it is installed, else zlib."),
+    ] = "auto"
+    max_records: Annotated[
+        Positive, about("Records that may wait in the stream; producers hold back beyond it.")
+    ] = 10_000_000
+
+
+class ProducerConfig(Section, frozen=True, kw_only=True):
+    """What an application process does with a record, and its bounds."""
+
+    level: Annotated[int, about("Records below this level are not taken.", LEVEL)] = 10
+    flush_interval: Annotated[
+        Annotated[float, Meta(gt=0, le=60)], about("How long a record may wait for company.", DURATION)
+    ] = 0.02
+    buffer_size: Annotated[Positive, about("Number of records that ends the wait.")] = 1000
+    spool_max_bytes: Annotated[
+        Annotated[int, Meta(ge=MIB)], about("Bound of each process's spool on disk.", SIZE)
+    ] = 256 * MIB
+    on_full: Annotated[
+        Literal["drop_new", "drop_old", "block"],
+        about("What happens at that bound: drop the new record, drop the oldest ones, or wait for room."),
+    ] = "drop_new"
+    block_timeout: Annotated[
+        Seconds, about('How long a call may wait with `on_full = "block"`.', DURATION)
+    ] = 1.0
+    shed_level: Annotated[
+        int, about("Records of this level and below are dropped first, above 80 % of the bound.", LEVEL)
+    ] = 10
+    ack: Annotated[
+        Literal["writer", "stream"],
+        about(
+            "When a spool is released: once the writers have written its records, or once they are in the stream. "
+            "Where no writer is configured the default is `stream`."
+        ),
+    ] = "writer"
+    shutdown_timeout: Annotated[
+        Seconds, about("How long the exit of a process may wait until its records are written.", DURATION)
+    ] = 2.0
+    ship: Annotated[
+        Literal["supervisor", "thread"],
+        about("Who ships the spool: the supervisor, or a thread of the process where no other may run."),
+    ] = "supervisor"
+
+
+class FormatterConfig(Section, frozen=True, kw_only=True):
+    """How a record becomes text."""
+
+    type: Annotated[Literal["text", "json"], about("Formatted text, or an object of JSON in each line.")] = (
+        "text"
+    )
+    format: Annotated[
+        str | None,
+        about(
+            "Format as for `logging.Formatter`; by default `%(asctime)s %(levelname)-8s %(name)s: %(message)s`. "
+            "Only for text. `${...}` is not expanded here.",
+            FORMAT,
+        ),
+    ] = None
+    datefmt: Annotated[
+        str | None, about("Format of `asctime`, as for `time.strftime`. Only for text.", DATEFMT)
+    ] = None
+    style: Annotated[Literal["%", "{", "$"], about("Style of `format`. Only for text.")] = "%"
+    optional_fields: Annotated[
+        tuple[str, ...],
+        about("Extras that are appended as ` - field: value` to the records that have them. Only for text."),
+    ] = ()
+
+
+class FileWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag="file"):
+    """A file, written by one process, with rotation and retention."""
+
+    path: Annotated[str, about("The file. Two writers must not share one.", PATH)]
+    level: Annotated[int, about("Records below this level are left out.", LEVEL)] = 0
+    formatter: Annotated[
+        FormatterConfig, about("Name of a formatter; `plain` and `json` are predefined.")
+    ] = FormatterConfig()
+    max_bytes: Annotated[Count, about("Rotate before the file grows beyond this; 0 is never.", SIZE)] = 0
+    backup_count: Annotated[
+        Count,
+        about(
+            'Backups to keep. 0 keeps any number, and can not be had with `max_bytes` and `naming = "number"`.'
+        ),
+    ] = 5
+    when: Annotated[str | None, about("Rotate by time, as `TimedRotatingFileHandler` does.", WHEN)] = None
+    interval: Annotated[Positive, about("Rotate every so many of `when`.")] = 1
+    utc: Annotated[bool, about("Reckon `when` and the names of backups in UTC.")] = False
+    naming: Annotated[
+        Literal["number", "timestamp"],
+        about(
+            "Name of backups: `app.log.1` is the newest, or the time. With `when` the default is `timestamp`."
+        ),
+    ] = "number"
+    compress: Annotated[Literal["none", "gzip", "zstd"], about("Compression of backups.")] = "none"
+    max_age: Annotated[
+        Annotated[float, Meta(gt=0)] | None, about("Delete backups that are older than this.", DURATION)
+    ] = None
+    max_total_bytes: Annotated[
+        Positive | None, about("Delete the oldest backups while all of them take more than this.", SIZE)
+    ] = None
+    fsync: Annotated[
+        Literal["never", "rotation", "interval", "always"], about("When the file is forced onto the disk.")
+    ] = "rotation"
+    multiline: Annotated[
+        Literal["keep", "escape", "indent"],
+        about("Newlines in a message: keep them, write them as `\\n`, or indent the lines that follow."),
+    ] = "keep"
+    lock_timeout: Annotated[
+        Seconds, about("How long to wait at start for another writer to let go of the file.", DURATION)
+    ] = 5.0
+    mode: Annotated[
+        int | None, about("Mode of the file and its backups; by default as the umask says.", MODE)
+    ] = None
+    loggers: Annotated[
+        tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
+    ] = ()
+
+
+class TtyWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag="tty"):
+    """The terminal of the process that logged the record."""
+
+    level: Annotated[int, about("Records below this level are left out.", LEVEL)] = 0
+    formatter: Annotated[
+        FormatterConfig, about("Name of a formatter; `plain` and `json` are predefined.")
+    ] = FormatterConfig()
+    color: Annotated[
+        Literal["auto", "always", "never"],
+        about("Colours by level; `auto` obeys the terminal and `NO_COLOR`."),
+    ] = "auto"
+    loggers: Annotated[
+        tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
+    ] = ()
+
+
+class SupervisorConfig(Section, frozen=True, kw_only=True):
+    """The process that keeps the shipper, the writers and the embedded server alive."""
+
+    autostart: Annotated[
+        bool, about("`configure()` starts the supervisor. Otherwise something else does, such as systemd.")
+    ] = True
+    max_restarts: Annotated[
+        Count, about("Restarts within `restart_window` after which a failing child is given up.")
+    ] = 10
+    restart_window: Annotated[
+        Annotated[float, Meta(gt=0)],
+        about("Time in which restarts are counted for `max_restarts`.", DURATION),
+    ] = 60.0
+    heartbeat_timeout: Annotated[
+        Annotated[float, Meta(ge=2)], about("A child that is silent for so long is restarted.", DURATION)
+    ] = 10.0
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """A whole configuration, resolved. Made by `load`."""
+
+    version: Annotated[int, about("Version of the file's layout; this is 1.")] = VERSION
+    state_dir: Annotated[
+        str, about("Folder of spools, checkpoints, locks and the embedded server. A local disk.", PATH)
+    ] = "~/.local/state/redislogkit"
+    redis: RedisConfig
+    stream: StreamConfig
+    producer: ProducerConfig
+    loggers: dict[str, Level]
+    """Level of each logger; ``root`` is always there."""
+    formatters: dict[str, FormatterConfig]
+    writers: dict[str, FileWriterConfig | TtyWriterConfig]
+    supervisor: SupervisorConfig
+    source: str | None = None
+    """Absolute path of the file, for messages; no part of the digest."""
+
+    @property
+    def stream_dir(self) -> str:
+        """Absolute path of the folder below which everything of this configuration lives."""
+        return os.path.join(self.state_dir, self.stream.name)
+
+    def _shown(self) -> list[tuple[str, object]]:
+        # Keys are never expanded, and a source is a path that the caller gave.
+        return [
+            ("source", self.source),
+            *(
+                (name, getattr(self, name))
+                for name in ("redis", "stream", "producer", "writers", "supervisor")
+            ),
+        ]

@@ -1,0 +1,62 @@
+"""Every error that redislogkit raises.
+
+::
+
+    RedislogkitError
+    ├── ConfigError (also ValueError)   the configuration is wrong; lists every problem found
+    ├── LockHeldError                   somebody else owns the file, spool or supervisor; names the owner
+    ├── SpoolError                      the spool can not be opened or written
+    ├── CorruptDataError                bytes of a segment, entry or checkpoint that are not what they claim
+    ├── EmbeddedServerError             the embedded server can not be found or does not start
+    └── StreamError                     redis or valkey answered with an error
+        ├── ServerAwayError             try again later: no connection, time-out, LOADING, OOM, READONLY, NOAUTH …
+        └── GroupMissingError           the stream or the writer's group is gone; make it again
+
+Whether to try again is the type, not a flag: ``ServerAwayError`` is retried for as long as it takes,
+everything else is reported.
+"""
+
+from __future__ import annotations
+
+
+class RedislogkitError(Exception):
+    """Base of every error raised by redislogkit."""
+
+
+class ConfigError(RedislogkitError, ValueError):
+    """The configuration is wrong. ``problems`` holds one explained line for each fault found."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
+        return type(self), (self.problems,)
+
+
+class LockHeldError(RedislogkitError):
+    """Another living process holds the lock; the message names it."""
+
+
+class SpoolError(RedislogkitError):
+    """The spool can not be opened or written (permissions, full disk, ...)."""
+
+
+class CorruptDataError(RedislogkitError):
+    """Stored bytes are not what they claim to be; they are reported and set aside, never executed."""
+
+
+class EmbeddedServerError(RedislogkitError):
+    """The embedded server can not be found or does not start."""
+
+
+class StreamError(RedislogkitError):
+    """The server refused a command."""
+
+
+class ServerAwayError(StreamError):
+    """The server can not serve now; trying again later is right."""
+
+
+class GroupMissingError(StreamError):
+    """The stream, or the writer's consumer group on it, does not exist (any more)."""

@@ -1,0 +1,77 @@
+"""Locks that last as long as a process, and the identity of their owner.
+
+The lock is the kernel's (flock, by ``filelock``): it is free the moment its owner is dead. The owner
+writes who it is into the lock file, for messages only; what it says is never used to decide anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import Any
+
+import filelock
+
+from redislogkit import identity
+from redislogkit.errors import LockHeldError
+
+
+class OwnedLock:
+    """An exclusive lock on ``path``, a file that exists only for it.
+
+    Args:
+        path: The lock file; its folder must exist.
+        what: What the lock protects, for the message: ``"log file /var/log/app.log"``.
+    """
+
+    def __init__(self, path: str, what: str) -> None:
+        self.path = path
+        self._what = what
+        self._lock = filelock.FileLock(path, mode=0o600, is_singleton=False)
+
+    def acquire(self, timeout: float = 0.0) -> None:
+        """Take the lock within ``timeout`` seconds. Raises ``LockHeldError``, which names the owner."""
+        try:
+            self._lock.acquire(timeout=timeout, poll_interval=0.02)
+        except filelock.Timeout:
+            raise LockHeldError(
+                f"{self._what} is in use by {describe(read_owner(self.path))}; "
+                f"stop that process or choose another place (lock: {self.path})"
+            ) from None
+        with contextlib.suppress(OSError), open(self.path, "w", encoding="utf-8") as file:
+            json.dump(identity.owner(), file)
+
+    def release(self) -> None:
+        """Free the lock; harmless when it is not held."""
+        self._lock.release()
+
+    def __enter__(self) -> OwnedLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def read_owner(path: str) -> dict[str, Any]:
+    """Return what the present or last owner of a lock file wrote about itself; empty if unreadable."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            owner = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def describe(owner: dict[str, Any]) -> str:
+    """Name an owner: ``process 4711 on web1 (python -m app)``."""
+    if not owner:
+        return "another process"
+    return f"process {owner.get('pid')} on {owner.get('host')} ({owner.get('program')})"
+
+
+def beside(path: str) -> str:
+    """Lock file for the log file at ``path``: hidden, in the same folder, never renamed with it."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.lock")

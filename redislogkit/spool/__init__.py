@@ -1,0 +1,1 @@
+"""The spool: crash-safe buffer between a producer and the shipper. Never imports redis."""

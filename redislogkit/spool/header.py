@@ -1,0 +1,134 @@
+"""The first page of a spool: positions, counters and marks, shared by producer and shipper.
+
+The page is a file of 4096 bytes that both map. Every word has one writer, is eight bytes at an
+aligned place and is stored at once (native ``Q``), so neither side needs a lock to read the other's.
+The producer holds an flock on the file for as long as it lives; that tells the living from the dead.
+
+==========  ==========  =====================================================================
+word        written by  meaning
+==========  ==========  =====================================================================
+MARK        shipper     bits SLEEPING (ring the doorbell) and RETIRED (open another spool)
+SHIPPED     shipper     highest sequence that the stream has confirmed
+WRITTEN     shipper     highest sequence that every configured writer has checkpointed
+RELEASED    shipper     lowest segment number that still exists
+DISCARDED   producer    segments below this number were given up (``on_full = "drop_old"``)
+EMITTED     producer    highest sequence taken, stored when a segment is left, at losses and at close
+LOST...     producer    records lost, one word for each of `CAUSES`
+==========  ==========  =====================================================================
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import zlib
+from typing import Final
+
+from redislogkit import record
+from redislogkit.errors import CorruptDataError
+
+SIZE: Final = 4096
+NAME: Final = "header"
+MAGIC: Final = b"RLKSPL01"
+
+MARK: Final = 1
+SHIPPED: Final = 2
+WRITTEN: Final = 3
+RELEASED: Final = 4
+DISCARDED: Final = 5
+EMITTED: Final = 6
+LOST: Final = 7
+
+SLEEPING: Final = 1
+RETIRED: Final = 2
+
+#: Why a producer drops a record; the order is that of the words in the page.
+CAUSES: Final = ("spool_full", "shed", "drop_old", "spool_error")
+
+_FACTS_AT: Final = 1024
+_FACTS_HEAD: Final = struct.Struct("<II")
+
+
+class Header:
+    """A mapped header page and the descriptor that carries its lock."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._identity = _identity(fd)
+        self._map = mmap.mmap(fd, SIZE)
+        self.words = memoryview(self._map).cast("Q")
+
+    @classmethod
+    def create(cls, directory: str, facts: record.Facts) -> Header:
+        """Write a new page into ``directory`` and lock it as the producer. Raises ``OSError``."""
+        encoded = record.encode_facts(facts)
+        page = bytearray(SIZE)
+        page[: len(MAGIC)] = MAGIC
+        struct.pack_into("=Q", page, MARK * 8, SLEEPING)
+        _FACTS_HEAD.pack_into(page, _FACTS_AT, len(encoded), zlib.crc32(encoded))
+        start = _FACTS_AT + _FACTS_HEAD.size
+        if start + len(encoded) > SIZE:
+            raise OSError(f"facts of the producer take {len(encoded)} bytes, {SIZE - start} are there")
+        page[start : start + len(encoded)] = encoded
+        fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_fallocate(fd, 0, SIZE)
+            os.pwrite(fd, page, 0)
+            return cls(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @classmethod
+    def open(cls, directory: str) -> Header:
+        """Map the page of an existing spool. Raises ``OSError`` or ``CorruptDataError``."""
+        path = os.path.join(directory, NAME)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if os.fstat(fd).st_size != SIZE or os.pread(fd, len(MAGIC), 0) != MAGIC:
+                raise CorruptDataError(f"{path} is not the header of a spool")
+            return cls(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def facts(self) -> record.Facts:
+        """Read the producer's facts. Raises ``CorruptDataError``."""
+        length, crc = _FACTS_HEAD.unpack_from(self._map, _FACTS_AT)
+        start = _FACTS_AT + _FACTS_HEAD.size
+        encoded = self._map[start : start + length]
+        if len(encoded) != length or zlib.crc32(encoded) != crc:
+            raise CorruptDataError("the facts in the header of a spool are damaged")
+        try:
+            return record.decode_facts(encoded)
+        except ValueError as error:
+            raise CorruptDataError(f"the facts in the header of a spool are damaged: {error}") from error
+
+    def try_lock(self) -> bool:
+        """Take the producer's lock; True means that the producer is dead (or has closed its descriptors)."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def descriptor_is_ours(self) -> bool:
+        """False when somebody has closed our descriptors (a daemon does); the number may be theirs by now."""
+        try:
+            return _identity(self.fd) == self._identity
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Unmap and free the lock. Only while `descriptor_is_ours`: the map has a descriptor of its own."""
+        self.words.release()
+        self._map.close()
+        os.close(self.fd)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,130 @@
+"""Segments: preallocated, mapped files of frames.
+
+A frame is length, CRC and sequence (16 bytes) and then the payload. The payload is stored first and
+its head last, and the CRC covers payload and sequence: a reader in another process, or after a crash,
+sees a frame whole or not at all, in whatever order the stores became visible. A length of zero means
+"nothing yet"; `CONTINUES` means "go on in the next segment", which is complete on disk by then.
+
+Files are reserved with ``posix_fallocate``, since a store into a sparse mapping on a full disk kills
+the process (SIGBUS), while a reservation that fails is an error to handle.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import struct
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from redislogkit.errors import CorruptDataError
+
+MAGIC: Final = b"RLKSEG01"
+HEAD: Final = struct.Struct("<8sQQ")
+FIRST_FRAME: Final = 64
+
+FRAME: Final = struct.Struct("<IIQ")
+FRAME_SIZE: Final = FRAME.size
+CONTINUES: Final = 0xFFFFFFFF
+
+SMALLEST: Final = 128 * 1024
+LARGEST: Final = 4 * 1024 * 1024
+
+_NAME: Final = re.compile(r"(\d{6,})\.seg")
+
+
+class Frame(NamedTuple):
+    """A whole frame: its sequence, its payload, and where the next one begins."""
+
+    sequence: int
+    payload: bytes
+    end: int
+
+
+def file_name(number: int) -> str:
+    """Name of segment ``number``."""
+    return f"{number:06d}.seg"
+
+
+def numbers(directory: str) -> list[int]:
+    """Numbers of the segments in ``directory``, ascending."""
+    found = (_NAME.fullmatch(name) for name in os.listdir(directory))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def checksum(payload: bytes | memoryview, sequence: int) -> int:
+    """CRC-32 of a frame: the sequence is the start value, so it is covered too."""
+    return crc32(payload, sequence & 0xFFFFFFFF)
+
+
+def create(directory: str, number: int, first_sequence: int, size: int) -> mmap.mmap:
+    """Reserve a segment of ``size`` bytes and map it. Raises ``OSError`` (``ENOSPC`` on a full disk).
+
+    Repeating an interrupted creation is harmless: the file is never truncated, since the shipper may
+    have it mapped already.
+    """
+    path = os.path.join(directory, file_name(number))
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size)
+        os.pwrite(fd, HEAD.pack(MAGIC, number, first_sequence), 0)
+        return mmap.mmap(fd, size)
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def open_for_reading(directory: str, number: int) -> tuple[mmap.mmap, int]:
+    """Map a segment and return it with its first sequence. Raises ``OSError`` or ``CorruptDataError``."""
+    path = os.path.join(directory, file_name(number))
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        if size < FIRST_FRAME:
+            raise CorruptDataError(f"{path} has {size} bytes, a segment has at least {FIRST_FRAME}")
+        mapped = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+    finally:
+        os.close(fd)
+    magic, own_number, first_sequence = HEAD.unpack_from(mapped, 0)
+    if magic != MAGIC or own_number != number:
+        mapped.close()
+        raise CorruptDataError(f"{path} does not begin like segment {number}")
+    return mapped, first_sequence
+
+
+def read_frame(mapped: mmap.mmap, position: int) -> Frame | None:
+    """Return the whole frame at ``position``, or None where there is none (yet)."""
+    if position + FRAME_SIZE > len(mapped):
+        return None
+    length, crc, sequence = FRAME.unpack_from(mapped, position)
+    end = position + FRAME_SIZE + length
+    if length == 0 or end > len(mapped):
+        return None
+    payload = mapped[position + FRAME_SIZE : end]
+    if crc32(payload, sequence & 0xFFFFFFFF) != crc:
+        return None
+    return Frame(sequence, payload, end)
+
+
+def continues(mapped: mmap.mmap, position: int) -> bool:
+    """True where the producer has left the segment for the next one."""
+    if position + FRAME_SIZE > len(mapped):
+        return True
+    length, crc, following = FRAME.unpack_from(mapped, position)
+    return bool(length == CONTINUES and crc == checksum(b"", following))
+
+
+def put_continues(mapped: mmap.mmap, position: int, following: int) -> None:
+    """Mark that the producer goes on in segment ``following``."""
+    FRAME.pack_into(mapped, position, CONTINUES, checksum(b"", following), following)
+
+
+def put_frame(mapped: mmap.mmap, position: int, payload: bytes, sequence: int) -> int:
+    """Store a frame and return where the next one begins; the caller has checked that it fits."""
+    end = position + FRAME_SIZE + len(payload)
+    mapped[position + FRAME_SIZE : end] = payload
+    FRAME.pack_into(mapped, position, len(payload), crc32(payload, sequence & 0xFFFFFFFF), sequence)
+    return end

@@ -1,0 +1,179 @@
+"""Writers without a supervisor: ``AsyncRedisFileWriter`` and ``AsyncRedisTTYWriter`` on an existing stream.
+
+Each starts a thread when it is made, and ends with its ``stop_event`` or by `close`. They keep a checkpoint
+like every writer, so a restart goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import Protocol
+
+from redislogkit import config as configuration
+from redislogkit.producer import seed
+from redislogkit.stream.client import StreamClient
+from redislogkit.writers.base import Destination, Writer
+from redislogkit.writers.checkpoint import Checkpoint
+from redislogkit.writers.file import FileDestination
+from redislogkit.writers.tty import TtyDestination
+
+_JOIN_TIMEOUT = 10.0
+
+
+class StopEvent(Protocol):
+    """``threading.Event`` or ``multiprocessing.Event``."""
+
+    def is_set(self) -> bool:
+        """True when the writer is to end."""
+
+
+class _StandaloneWriter:
+    """A writer loop in a thread of its own."""
+
+    def __init__(
+        self,
+        url: str,
+        stream_name: str | None,
+        name: str,
+        destination: Destination,
+        last_id: str,
+        stop_event: StopEvent | None,
+        block: float | None,
+        lock_timeout: float = 0.0,
+    ) -> None:
+        if not stream_name:
+            raise ValueError("stream_name must name the stream to read, got nothing")
+        self.stream_name = stream_name
+        self.reports: list[str] = []
+        """What the writer had to say, newest last."""
+        self.error: Exception | None = None
+        """Why the writer has ended by itself, if it has."""
+        self._stop_event = stop_event
+        self._closing = threading.Event()
+        folder = os.path.join(seed.state_dir(url, stream_name), "checkpoints")
+        os.makedirs(folder, 0o700, exist_ok=True)
+        self._writer = Writer(
+            name,
+            lambda: StreamClient(url, stream_name),
+            destination,
+            Checkpoint(os.path.join(folder, name)),
+            lambda _level, _name: True,
+            self._report,
+            start_after=last_id,
+            block=0.25 if block is None else min(block / 1000, 1.0),
+            lock_timeout=lock_timeout,
+        )
+        self._thread = threading.Thread(target=self._run, name=f"redislogkit-{name}")
+        self._thread.start()
+
+    def _report(self, message: str) -> None:
+        self.reports = [*self.reports[-99:], message]
+
+    def _stopping(self) -> bool:
+        return self._closing.is_set() or (self._stop_event is not None and self._stop_event.is_set())
+
+    def _run(self) -> None:
+        try:
+            self._writer.run(self._stopping)
+        except Exception as error:  # kept for the owner to see; a thread has nobody to raise to
+            self.error = error
+            self._report(str(error))
+
+    def close(self, timeout: float = _JOIN_TIMEOUT) -> None:
+        """Write what the stream still has and end, within ``timeout`` seconds."""
+        self._closing.set()
+        with contextlib.suppress(RuntimeError):  # closed from the thread itself
+            self._thread.join(timeout)
+
+    def is_alive(self) -> bool:
+        """True while it writes."""
+        return self._thread.is_alive()
+
+
+class AsyncRedisFileWriter(_StandaloneWriter):
+    """Writes a stream into a file with rotation by size.
+
+    Args:
+        redis_host: Host of the server.
+        redis_port: Its port.
+        redis_db: Number of the database.
+        stream_name: Stream to read, of either layout.
+        filename: The file.
+        stop_event: Ends the writer when it is set.
+        max_bytes: Size at which the file is rotated; 0 is never.
+        backup_count: Backups to keep.
+        last_id: Entries up to this one are passed over by a writer that has no checkpoint yet.
+        block: Milliseconds that one reading waits for news.
+        lock_timeout: Seconds to wait for another writer to let go of the file.
+
+    Raises:
+        ValueError: ``stream_name`` or ``filename`` is missing.
+        OSError: ``filename`` can not be a file.
+    """
+
+    def __init__(
+        self,
+        redis_host: str = "localhost",
+        redis_port: int = 6379,
+        redis_db: int = 0,
+        stream_name: str | None = None,
+        filename: str | os.PathLike[str] | None = None,
+        stop_event: StopEvent | None = None,
+        max_bytes: int = 10 * seed.MIB,
+        backup_count: int = 5,
+        last_id: str = "0-0",
+        block: float | None = None,
+        lock_timeout: float = 1,
+    ) -> None:
+        if not filename:
+            raise ValueError("filename must name the file to write, got nothing")
+        settings = seed.file_writer(filename, max_bytes, backup_count, lock_timeout)
+        self.filename = settings["path"]
+        config = configuration.load({"formatters": {"plain": {}}, "writers": {"file": settings}})
+        section = config.writers["file"]
+        assert isinstance(section, configuration.FileWriterConfig)
+        super().__init__(
+            seed.url(redis_host, redis_port, redis_db),
+            stream_name,
+            f"file-{seed.digest(self.filename)}",
+            FileDestination(section, self._report),
+            last_id,
+            stop_event,
+            block,
+            lock_timeout,
+        )
+
+
+class AsyncRedisTTYWriter(_StandaloneWriter):
+    """Writes each record of a stream to the terminal of the process that logged it.
+
+    The arguments are those of `AsyncRedisFileWriter` that do not concern a file.
+
+    Raises:
+        ValueError: ``stream_name`` is missing.
+    """
+
+    def __init__(
+        self,
+        redis_host: str = "localhost",
+        redis_port: int = 6379,
+        redis_db: int = 0,
+        stream_name: str | None = None,
+        last_id: str = "0-0",
+        stop_event: StopEvent | None = None,
+        block: float | None = None,
+    ) -> None:
+        config = configuration.load({"writers": {"tty": {"type": "tty"}}})
+        section = config.writers["tty"]
+        assert isinstance(section, configuration.TtyWriterConfig)
+        super().__init__(
+            seed.url(redis_host, redis_port, redis_db),
+            stream_name,
+            "tty",
+            TtyDestination(section),
+            last_id,
+            stop_event,
+            block,
+        )

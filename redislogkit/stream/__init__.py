@@ -1,0 +1,1 @@
+"""The stream: one client, the Lua scripts, and the embedded server."""

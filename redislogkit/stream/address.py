@@ -1,0 +1,25 @@
+"""Where the server of a configuration is."""
+
+from __future__ import annotations
+
+import os
+
+from redislogkit.config import Config
+from redislogkit.stream import embedded
+
+EMBEDDED = "embedded://"
+
+
+def is_embedded(config: Config) -> bool:
+    """True where the supervisor runs a server of its own."""
+    return config.redis.url.startswith("embedded:")
+
+
+def server_directory(config: Config) -> str:
+    """Folder of the embedded server's data."""
+    return os.path.join(config.stream_dir, "server")
+
+
+def resolve(config: Config) -> str:
+    """Return a url that a client can connect to. Raises ``EmbeddedServerError``."""
+    return embedded.url(server_directory(config)) if is_embedded(config) else config.redis.url

@@ -1,0 +1,240 @@
+"""The typed adapter to redis and valkey: about ten operations, and the only module that imports redis.
+
+The library's own retries are off: with them, one append against a stalled server stored two entries and
+reported success. Every reading command blocks for less than the socket's time-out. Errors come out as
+`ServerAwayError` ("try again later") or `GroupMissingError`; callers loop, with their own pauses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
+
+from redislogkit.errors import GroupMissingError, ServerAwayError
+from redislogkit.stream.batch import Entry
+
+#: Seconds that a command may take; a blocking read asks for less than half of it.
+TIMEOUT: Final = 5.0
+
+LOST: Final = -1
+FULL: Final = -2
+
+RawEntry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
+
+_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+
+
+class Position(NamedTuple):
+    """How far one producer has come: highest sequence in the stream, and written by every writer."""
+
+    stored: int
+    written: int
+
+
+class Confirmation(NamedTuple):
+    """What a writer has durably written."""
+
+    last_id: bytes
+    """Newest entry written; empty to publish positions only."""
+    total: int
+    """Items that the stream had had in all with that entry."""
+    positions: dict[str, int]
+    """Producer → highest sequence written; -1 takes the producer out."""
+    ids: Sequence[bytes]
+    """Entries to acknowledge."""
+
+
+class StreamClient:
+    """One connection to one stream. Not for several threads at once."""
+
+    def __init__(self, url: str, stream: str, *, timeout: float = TIMEOUT) -> None:
+        self._stream = stream
+        self._seqs = f"{{{stream}}}:redislogkit:sequences"
+        self._writers = f"{{{stream}}}:redislogkit:writers"
+        self._redis = _connect(url, timeout)
+        self._execute: Callable[..., Any] = self._redis.execute_command
+
+    def _written(self, writer: str) -> str:
+        return f"{{{self._stream}}}:redislogkit:written:{writer}"
+
+    # -- commands -------------------------------------------------------------------------------
+
+    def _call(self, *command: Any) -> Any:
+        try:
+            return self._execute(*command)
+        except RedisError as error:
+            raise _translated(error) from error
+        except OSError as error:  # some connection errors are not wrapped
+            raise ServerAwayError(_without_credentials(str(error))) from error
+
+    def _script(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        source, digest = _scripts(name)
+        try:
+            return self._execute("EVALSHA", digest, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return self._call("EVAL", source, len(keys), *keys, *arguments)
+        except RedisError as error:
+            raise _translated(error) from error
+        except OSError as error:
+            raise ServerAwayError(_without_credentials(str(error))) from error
+
+    def ping(self) -> None:
+        """Raise ``ServerAwayError`` unless the server answers."""
+        self._call("PING")
+
+    # -- the shipper's side ---------------------------------------------------------------------
+
+    def attach(self, epoch: str) -> str:
+        """Make sure that the stream exists; return its epoch, which is ``epoch`` where it had none."""
+        return _text(self._script("attach", [self._stream, self._seqs], [epoch]))
+
+    def append(self, entries: Iterable[Entry], epoch: str, max_records: int) -> int:
+        """Append entries in order, once. Return how many were new, or `LOST` or `FULL`."""
+        arguments: list[Any] = [epoch, max_records]
+        for entry in entries:
+            arguments.append(len(entry.last))
+            for producer, sequence in entry.last:
+                arguments += (producer, sequence)
+            arguments += (entry.records, len(entry.fields), *entry.fields)
+        return int(self._script("append", [self._stream, self._seqs, self._writers], arguments))
+
+    def positions(self, producers: Sequence[str], writers: Sequence[str]) -> tuple[str, dict[str, Position]]:
+        """Return the epoch ("" when the stream is gone) and the position of each producer."""
+        keys = [self._stream, self._seqs, *map(self._written, writers)]
+        answer = self._script("positions", keys, producers)
+        numbers = [int(value) for value in answer[1:]]
+        pairs = zip(numbers[::2], numbers[1::2], strict=True)
+        return _text(answer[0]), {p: Position(*pair) for p, pair in zip(producers, pairs, strict=False)}
+
+    def forget_producers(self, producers: Sequence[str]) -> None:
+        """Drop what the server remembers of producers whose spools are gone."""
+        self._call("HDEL", self._seqs, *producers)
+
+    # -- the writers' side ----------------------------------------------------------------------
+
+    def join(self, writer: str, after: str = "0") -> None:
+        """Register a writer and make its group, behind entry ``after``, where it is missing."""
+        self._call("HSETNX", self._writers, writer, "0-0 0")
+        try:
+            self._call("XGROUP", "CREATE", self._stream, writer, after, "MKSTREAM")
+        except ServerAwayError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def leave(self, writer: str) -> bool:
+        """Drop a writer that is gone for good: it no longer holds back trimming. False if unknown."""
+        known = int(self._call("HDEL", self._writers, writer))
+        self._call("DEL", self._written(writer))
+        try:
+            self._call("XGROUP", "DESTROY", self._stream, writer)
+        except GroupMissingError:
+            return bool(known)
+        except ServerAwayError as error:
+            if "requires the key to exist" not in str(error):
+                raise
+        return bool(known)
+
+    def registered_writers(self) -> list[str]:
+        """Names of the writers that the stream is kept for."""
+        return [_text(name) for name in self._call("HKEYS", self._writers)]
+
+    def read(self, writer: str, after: str, count: int, block: float) -> list[RawEntry]:
+        """Read entries as ``writer``: its own pending ones ``after`` an id, or new ones (``">"``).
+
+        Waits up to ``block`` seconds for new ones. An entry that was trimmed while pending has no fields.
+        """
+        answer = self._call(
+            "XREADGROUP", "GROUP", writer, writer, "COUNT", count,
+            *(("BLOCK", max(1, int(block * 1000))) if block > 0 else ()),
+            "STREAMS", self._stream, after,
+        )  # fmt: skip
+        if not answer:
+            return []
+        if isinstance(answer, dict):  # a client library set to other answer shapes
+            answer = list(answer.items())
+        return [(entry_id, _pairs(fields)) for entry_id, fields in answer[0][1]]
+
+    def read_range(self, after: str, count: int) -> list[RawEntry]:
+        """Read entries behind ``after`` without a group, for looking only."""
+        start = "-" if after in ("", "0", "0-0") else f"({after}"
+        return [(i, _pairs(f)) for i, f in self._call("XRANGE", self._stream, start, "+", "COUNT", count)]
+
+    def confirm(self, writer: str, confirmation: Confirmation) -> None:
+        """Acknowledge and publish what ``writer`` has durably written; trim behind the slowest writer."""
+        last_id, total, positions, ids = confirmation
+        arguments: list[Any] = [writer, last_id, total, len(positions)]
+        for pair in positions.items():
+            arguments += pair
+        keys = [self._stream, self._seqs, self._writers, self._written(writer)]
+        self._script("confirm", keys, [*arguments, *ids])
+
+    # -- the stream as a whole ------------------------------------------------------------------
+
+    def length(self) -> int:
+        """Number of entries in the stream."""
+        return int(self._call("XLEN", self._stream))
+
+    def delete_stream(self) -> None:
+        """Delete the stream and everything kept beside it."""
+        names = self.registered_writers()
+        self._call("DEL", self._stream, self._seqs, self._writers, *map(self._written, names))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
+
+
+def _connect(url: str, timeout: float) -> redis.Redis:
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "health_check_interval": 15,
+        "protocol": 2,
+        "client_name": "redislogkit",
+    }
+    if not url.startswith("unix:"):
+        options |= {"socket_connect_timeout": timeout, "socket_keepalive": True}
+    return redis.Redis.from_url(url, **options)
+
+
+def _pairs(fields: Any) -> dict[bytes, bytes]:
+    if not fields:
+        return {}
+    if isinstance(fields, dict):
+        return fields
+    return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _translated(error: RedisError) -> Exception:
+    text = _without_credentials(str(error)) or type(error).__name__
+    if "NOGROUP" in text:
+        return GroupMissingError(text)
+    if isinstance(error, ResponseError) and "no such key" in text.lower():
+        return GroupMissingError(text)
+    # Whatever else the server says is about the server (LOADING, OOM, READONLY, NOAUTH, CLUSTERDOWN,
+    # MISCONF, a key of the wrong type), never about a record: wait, report once, go on when it is over.
+    return ServerAwayError(text)
+
+
+def _without_credentials(text: str) -> str:
+    return _CREDENTIALS.sub("//***@", text)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@cache
+def _scripts(name: str) -> tuple[str, str]:
+    source = importlib.resources.files(__package__).joinpath("lua").joinpath(f"{name}.lua").read_text("utf-8")
+    return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

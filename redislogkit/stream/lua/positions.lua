@@ -1,0 +1,27 @@
+-- How far producers have come.
+--
+-- KEYS[1]   the stream
+-- KEYS[2]   hash: producer -> highest sequence in the stream; "@epoch"
+-- KEYS[3…]  one hash for each writer that counts: producer -> highest sequence written
+-- ARGV      producers
+--
+-- Returns the epoch ("" where stream or hash are gone), then for each producer the highest sequence in
+-- the stream and the lowest of what the writers have written (0 where there is no writer).
+local epoch = redis.call('HGET', KEYS[2], '@epoch')
+if not epoch or redis.call('EXISTS', KEYS[1]) == 0 then epoch = '' end
+local result = {epoch}
+if #ARGV == 0 then return result end
+local shipped = redis.call('HMGET', KEYS[2], unpack(ARGV))
+local written = {}
+for k = 3, #KEYS do
+  local of_writer = redis.call('HMGET', KEYS[k], unpack(ARGV))
+  for i = 1, #ARGV do
+    local value = tonumber(of_writer[i] or '0') or 0
+    if k == 3 or value < written[i] then written[i] = value end
+  end
+end
+for i = 1, #ARGV do
+  result[2 * i] = shipped[i] or '0'
+  result[2 * i + 1] = string.format('%.0f', written[i] or 0)
+end
+return result

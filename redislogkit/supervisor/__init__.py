@@ -1,0 +1,1 @@
+"""The supervisor: keeps server, shipper and writers alive."""

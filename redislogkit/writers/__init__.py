@@ -1,0 +1,1 @@
+"""Writers: from the stream into files and terminals."""

@@ -1,0 +1,116 @@
+"""Fixtures of all tests: a real server, names and folders of one's own, and the end of everything started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests.helpers import processes
+from tests.helpers.scripts import Finished, Scripts
+from tests.helpers.server import Server, client
+
+# Other people's load on the machine is no reason to fail.
+hypothesis.settings.register_profile(
+    "redislogkit", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("redislogkit")
+
+_RUN = uuid.uuid4().hex[:6]
+
+
+@pytest.fixture(autouse=True)
+def _neutral_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests reaches them."""
+    for name in ("REDISLOGKIT_CONFIG", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The url of a running server: ``$REDISLOGKIT_TEST_URL``, or an embedded one for each xdist worker.
+
+    Other tests use it too: only touch keys named after your own `stream_name`.
+    """
+    external = os.environ.get("REDISLOGKIT_TEST_URL")
+    if external:
+        yield external
+        _remove_keys(external)
+        return
+    folder = tempfile.mkdtemp(prefix="rlk-", dir="/tmp")
+    server = Server(folder)
+    try:
+        server.start()
+        processes.SHARED.add(server.pid)
+        yield server.url
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_keys(url: str) -> None:
+    with client(url) as connection:
+        for key in connection.scan_iter(match=f"*t{_RUN}*"):
+            connection.delete(key)
+
+
+@pytest.fixture
+def stream_name() -> str:
+    """A stream name that no other test has."""
+    return f"t{_RUN}{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def reaped(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Stops every process that the test started, whatever the test did. Its value is the test's mark."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv(processes.MARK, mark)
+    before = processes.children()
+    yield mark
+    processes.reap_all(mark, before=before)
+
+
+@pytest.fixture
+def state_dir(reaped: str) -> Iterator[str]:
+    """A short path for ``state_dir``. Every process of the test is stopped before it is removed."""
+    folder = tempfile.mkdtemp(prefix="rlk-", dir="/tmp")
+    before = processes.children()
+    try:
+        yield folder
+        processes.reap_all(reaped, folder, before)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_server(reaped: str) -> Iterator[Server]:
+    """A running server that the test may kill, pause and flush."""
+    folder = tempfile.mkdtemp(prefix="rlk-", dir="/tmp")
+    server = Server(folder).start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def scripts(tmp_path: Path, reaped: str) -> Iterator[Scripts]:
+    """Starts and runs real programs; see `Scripts`."""
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    running = Scripts(folder)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def run_python(scripts: Scripts) -> Callable[..., Finished]:
+    """``run_python(source, *args, env=None, timeout=60, check=True)``: run a real program to its end."""
+    return scripts.run

@@ -1,0 +1,549 @@
+"""Lines: equal to those of ``logging.Formatter``, never lost, never dangerous."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from redislogkit.config import FormatterConfig
+from redislogkit.errors import ConfigError
+from redislogkit.record import Facts, Loss, Record, decode_items, encode_fields, record_fields
+from redislogkit.writers import format as formats
+
+FACTS = Facts(
+    producer="f00d",
+    host="web1",
+    pid=4711,
+    process_name="MainProcess",
+    started=1_700_000_000.0,
+    uid=1000,
+)
+CREATED = 1_795_370_400.123456  # 2026-11-22T18:00:00.123456 UTC
+OWN_ATTRIBUTES = {"host", "producer", "sequence"}
+
+
+def make_log_record(message: str = "hello", **attributes: Any) -> logging.LogRecord:
+    record = logging.LogRecord("my.app", logging.INFO, "/srv/app/views.py", 12, message, None, None, "view")
+    record.process = FACTS.pid
+    record.processName = FACTS.process_name
+    set_created(record, CREATED)
+    record.__dict__.update(attributes)
+    return record
+
+
+def set_created(record: logging.LogRecord, created: float) -> None:
+    record.created = created
+    record.msecs = int((created - int(created)) * 1000) + 0.0
+    record.relativeCreated = (created - FACTS.started) * 1000
+
+
+def through_the_stream(record: logging.LogRecord, text: str | None = None) -> Record:
+    """Return what a writer gets of ``record``."""
+    fields = record_fields(record, pid=FACTS.pid, process_name=FACTS.process_name, text=text)
+    item = decode_items(b"\x91" + encode_fields(fields))[0]
+    assert isinstance(item, Record)
+    return item
+
+
+def make_record(message: str = "hello", **attributes: Any) -> Record:
+    return through_the_stream(make_log_record(message, **attributes))
+
+
+def text_formatter(fmt: str, style: formats.Style = "%", **options: Any) -> formats.Formatter:
+    return formats.build(FormatterConfig(format=fmt, style=style, **options))
+
+
+def line(fmt: str, record: Record, style: formats.Style = "%", **options: Any) -> str:
+    return text_formatter(fmt, style, **options)(record, FACTS, 7)
+
+
+# --- equal to the stdlib -----------------------------------------------------------------------------------
+
+ATTRIBUTES = [
+    "asctime", "created", "filename", "funcName", "levelname", "levelno", "lineno", "message", "module", "msecs",
+    "name", "pathname", "process", "processName", "relativeCreated", "thread", "threadName", "exc_text", "stack_info",
+]  # fmt: skip
+EXTRAS = ["request_id", "user", "ratio", "größe"]
+NUMBERS = ["levelno", "lineno", "process", "created", "msecs", "relativeCreated"]
+BRACE_NAMES = [name for name in ATTRIBUTES if name != "größe"]
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+literals = st.text(alphabet="ab %{}$[]'\"\\\n-é", max_size=5)
+values = st.one_of(
+    texts, st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans(), st.none(), st.lists(texts)
+)
+alignments = st.sampled_from(["", "8", "-8", "08", ".3", "-12.4", "+", " ", "#"])
+
+
+@st.composite
+def percent_formats(draw: st.DrawFn) -> str:
+    parts = ["%(message)s"]
+    for _ in range(draw(st.integers(0, 5))):
+        parts.append(draw(literals).replace("%", "%%"))
+        if draw(st.booleans()):
+            name, conversion = draw(st.sampled_from(ATTRIBUTES + EXTRAS)), draw(st.sampled_from("sra"))
+        else:
+            name, conversion = draw(st.sampled_from(NUMBERS)), draw(st.sampled_from("dsfgeixX"))
+            assume(conversion not in "xX" or name in {"levelno", "lineno", "process"})
+        parts.append(f"%({name}){draw(alignments)}{conversion}")
+    return "".join(parts)
+
+
+@st.composite
+def brace_formats(draw: st.DrawFn) -> str:
+    parts = ["{message}"]
+    for _ in range(draw(st.integers(0, 5))):
+        parts.append(draw(literals).replace("{", "{{").replace("}", "}}"))
+        name = draw(st.sampled_from(ATTRIBUTES + EXTRAS))
+        parts.append(
+            draw(st.sampled_from([f"{{{name}!s:<12}}", f"{{{name}!r}}", f"{{{name}}}", f"{{{name}!a:^9.4}}"]))
+        )
+        parts.append(
+            draw(
+                st.sampled_from(
+                    ["", "{lineno:05d}", "{msecs:.1f}", "{name.__class__}", "{message:>{lineno}}"]
+                )
+            )
+        )
+    return "".join(parts)
+
+
+@st.composite
+def dollar_formats(draw: st.DrawFn) -> str:
+    parts = ["$message "]
+    for _ in range(draw(st.integers(0, 5))):
+        parts.append(draw(literals).replace("$", "$$"))
+        name = draw(st.sampled_from(ATTRIBUTES + EXTRAS[:3]))
+        parts.append(draw(st.sampled_from([f"${{{name}}}", f"${name} "])))
+    return "".join(parts)
+
+
+@st.composite
+def log_records(draw: st.DrawFn) -> logging.LogRecord:
+    record = make_log_record(draw(texts), **{name: draw(values) for name in EXTRAS})
+    set_created(record, draw(st.floats(-1e9, 4e9) | st.sampled_from([0.0, 0.9999999, CREATED])))
+    record.levelno = draw(st.integers(0, 60))
+    record.levelname = draw(texts)
+    if draw(st.booleans()):
+        record.exc_text = draw(texts.filter(bool))
+    if draw(st.booleans()):
+        record.stack_info = draw(texts)
+    if draw(st.booleans()):
+        record.process = draw(st.none() | st.integers(0, 99_999))
+        record.processName = draw(st.none() | texts)
+        record.msecs = draw(st.floats(0, 999.9999))
+    return record
+
+
+def stdlib_line(fmt: str, datefmt: str | None, style: formats.Style, record: logging.LogRecord) -> str:
+    try:
+        formatter = logging.Formatter(fmt, datefmt, style)
+    except ValueError:
+        assume(False)
+    try:
+        return formatter.format(record)
+    except (TypeError, ValueError, OverflowError):  # %d of None
+        assume(False)
+    raise AssertionError
+
+
+datefmts = st.sampled_from([None, None, "", "%H:%M:%S", "%Y %j %%", "%c"])
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    style_and_format=st.one_of(
+        st.tuples(st.just("%"), percent_formats()),
+        st.tuples(st.just("{"), brace_formats()),
+        st.tuples(st.just("$"), dollar_formats()),
+    ),
+    datefmt=datefmts,
+    record=log_records(),
+)
+def test_a_line_equals_that_of_the_stdlib(style_and_format, datefmt, record):
+    style, fmt = style_and_format
+    carried = through_the_stream(record)
+    expected = stdlib_line(fmt, datefmt, style, record)
+    formatter = text_formatter(fmt, style, datefmt=datefmt)
+    assert formatter(carried, FACTS, 7) == expected
+    assert formatter(carried, FACTS, 7) == expected  # the second time from the cache of seconds
+
+
+@settings(max_examples=80, deadline=None)
+@given(record=log_records(), fields=st.lists(st.sampled_from([*EXTRAS, "lineno", "missing"]), max_size=4))
+def test_optional_fields_stand_before_the_traceback_as_if_the_format_named_them(record, fields):
+    present = [name for name in fields if hasattr(record, name)]
+    brackets: list[tuple[formats.Style, str, str]] = [("%", "%(", ")s"), ("{", "{", "}"), ("$", "${", "}")]
+    for style, opening, closing in brackets:
+        fmt = f"{opening}levelname{closing} {opening}message{closing}"
+        if style == "$" and "größe" in fields:
+            continue
+        longer = fmt + "".join(f" - {name}: {opening}{name}{closing}" for name in present)
+        expected = logging.Formatter(longer, None, style).format(record)
+        assert line(fmt, through_the_stream(record), style, optional_fields=tuple(fields)) == expected
+
+
+def test_exceptions_and_stacks_follow_as_the_stdlib_renders_them():
+    try:
+        raise ValueError("broken\nin two")
+    except ValueError:
+        record = make_log_record(
+            "it failed", exc_info=sys.exc_info(), stack_info="Stack (most recent call last):\n  x"
+        )
+    carried = through_the_stream(record)
+    for fmt in ("%(levelname)s %(message)s", "%(message)s\n", "%(message)s %(created)c"):
+        formatter = text_formatter(fmt)
+        if fmt.endswith("c"):
+            assert "Traceback" in formatter(carried, FACTS, 1)
+        else:
+            assert formatter(carried, FACTS, 1) == logging.Formatter(fmt).format(record)
+
+
+def test_the_second_is_rendered_once_and_never_mixed_up():
+    formatter = text_formatter("%(asctime)s %(message)s")
+    for created in [10.5, 11.25, 10.75, *(float(n) for n in range(200)), 10.999]:
+        record = make_log_record()
+        set_created(record, created)
+        expected = logging.Formatter("%(asctime)s %(message)s").format(record)
+        assert formatter(through_the_stream(record), FACTS, 1) == expected
+
+
+def test_a_format_that_is_not_given_says_when_how_bad_and_who():
+    record = make_log_record()
+    for style in ("%", "{", "$"):
+        rendered = formats.build(FormatterConfig(style=style))(through_the_stream(record), FACTS, 1)
+        assert rendered == logging.Formatter(formats.DEFAULT_FORMATS[style], style=style).format(record)
+    assert formats.build(FormatterConfig())(make_record(), FACTS, 1).endswith(",123 INFO     my.app: hello")
+
+
+def test_text_of_the_application_is_written_verbatim_but_not_as_json():
+    carried = through_the_stream(make_log_record(), text="mine\n  all mine")
+    assert line("%(message)s", carried) == "mine\n  all mine"
+    assert line("%(message)*d", carried) == "mine\n  all mine"
+    assert json.loads(formats.format_json(carried, FACTS, 1))["message"] == "hello"
+
+
+def test_our_own_attributes_can_be_named_and_extras_win():
+    assert line("%(host)s %(producer)s %(sequence)05d", make_record()) == "web1 f00d 00007"
+    assert line("{host} {producer} {sequence}", make_record(host="h", sequence=[1]), "{") == "h f00d [1]"
+    assert line("%(message)s", make_record(), optional_fields=("host",)) == "hello - host: web1"
+
+
+def test_overrides_that_generated_code_does_not_know_still_count():
+    carried = msgspec.structs.replace(make_record(), overrides={"module": "elsewhere", "process": 1})
+    assert line("%(module)s %(process)d %(message)s", carried) == "elsewhere 1 hello"
+
+
+# --- nothing is lost over its looks ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("style", "fmt", "expected"),
+    [
+        ("%", "%(levelname)s [%(request_id)s] %(message)s", "INFO [] hello"),
+        ("%", "[%(request_id)-5s] %(message)s", "[     ] hello"),
+        ("%", "%(request_id)d|%(lineno)d|%(message)s", "|12|hello"),
+        ("%", "%(message)d", "hello"),
+        ("%", "%(host)05d %(message)s", "web1 hello"),
+        ("{", "{request_id} {message}", " hello"),
+        ("{", "{request_id:d} {message} {lineno:4d}", " hello   12"),
+        ("{", "{request_id.x[0]} {message}", " hello"),
+        ("{", "{message:d}", "hello"),
+        ("$", "$request_id $message", " hello"),
+    ],
+)
+def test_a_field_that_is_missing_or_does_not_fit_costs_no_record(style, fmt, expected):
+    assert line(fmt, make_record(), style) == expected
+
+
+@pytest.mark.parametrize(
+    ("style", "fmt"),
+    [
+        ("%", "%(message)s %s %d"),
+        ("%", "%(message)*d"),
+        ("{", "{message} {lineno:{name}}"),
+    ],
+)
+def test_a_format_that_never_fits_leaves_level_name_and_message(style, fmt):
+    rendered = line(fmt, make_record(exc_text="Traceback: x"), style)
+    assert rendered.startswith("INFO my.app hello [redislogkit: the format does not fit: ")
+    assert rendered.endswith("]\nTraceback: x")
+
+
+@pytest.mark.parametrize("created", [float("nan"), float("inf"), 1e300, -1e300])
+def test_a_time_that_is_none_costs_no_record(created):
+    carried = msgspec.structs.replace(make_record(), created=created)
+    assert "INFO my.app hello" in line("%(asctime)s %(message)s", carried)
+    assert json.loads(formats.format_json(carried, FACTS, 1))["timestamp"] is None
+
+
+def test_a_line_can_always_be_encoded():
+    carried = make_record(code=0xD800)
+    assert line("%(code)c %(message)s", carried).encode() == b"\\ud800 hello"
+    assert line("{code:c} {message}", carried, "{").encode() == b"\\ud800 hello"
+
+
+@pytest.mark.parametrize(
+    ("style", "fmt"),
+    [("%", "no field"), ("%", "%(open"), ("{", "{message"), ("{", "{!x}"), ("$", "$"), ("$", "none")],
+)
+def test_what_is_no_format_is_refused_when_it_is_built(style, fmt):
+    with pytest.raises(ConfigError, match="format must be a logging format in style"):
+        text_formatter(fmt, style)
+
+
+def test_text_of_a_format_stays_data():
+    odd_name: dict[str, Any] = {"a'b": 1}
+    fmt = "'\"\\'''{x} {{ %% \" + __import__('os') + \" %(message)s %(it's)s \\n"
+    assert line(fmt, make_record()) == logging.Formatter(fmt).format(make_log_record(**{"it's": ""}))
+    assert (
+        line("%(message)s", make_record("hello", **odd_name), optional_fields=("a'b", "{", "%s"))
+        == "hello - a'b: 1"
+    )
+
+
+# --- JSON --------------------------------------------------------------------------------------------------
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    rendered = formats.build(FormatterConfig(type="json"))(record, FACTS, 7)
+    assert len(rendered.splitlines()) == 1
+    decoded = json.loads(rendered, object_pairs_hook=no_doubles)
+    assert isinstance(decoded, dict)
+    return decoded
+
+
+def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+def test_json_has_everything_a_record_has():
+    record = make_log_record(exc_text="Traceback", stack_info="Stack", user="ülf", thread=5, threadName="T")
+    assert as_json(through_the_stream(record)) == {
+        "timestamp": datetime.fromtimestamp(CREATED, timezone.utc).isoformat(),
+        "level": "INFO",
+        "logger": "my.app",
+        "message": "hello",
+        "process": 4711,
+        "process_name": "MainProcess",
+        "thread": 5,
+        "thread_name": "T",
+        "host": "web1",
+        "file": "/srv/app/views.py",
+        "line": 12,
+        "function": "view",
+        "exception": "Traceback",
+        "stack": "Stack",
+        "user": "ülf",
+    }
+    assert "ülf" in formats.format_json(through_the_stream(record), FACTS, 1)
+    assert {"exception", "stack", "task"}.isdisjoint(as_json(make_record()))
+    assert as_json(msgspec.structs.replace(make_record(), task_name="Task-1"))["task"] == "Task-1"
+
+
+def test_json_names_the_process_that_logged():
+    record = through_the_stream(make_log_record(process=1, processName="other"))
+    assert (as_json(record)["process"], as_json(record)["process_name"]) == (1, "other")
+
+
+def test_an_extra_never_hides_a_key_of_ours():
+    extra = {"level": "mine", "level_": "too", "exception": 1, "host": "h"}
+    values = as_json(msgspec.structs.replace(make_record(), extra=extra))
+    assert (values["level"], values["level_"], values["level__"]) == ("INFO", "mine", "too")
+    assert (values["exception_"], values["host"], values["host_"]) == (1, "web1", "h")
+
+
+def test_json_takes_what_json_has_no_word_for():
+    extra = {
+        "nan": float("nan"),
+        "inf": [float("inf")],
+        "raw": b"ab\xff",
+        "map": {1: b"x", b"k": {2.5: None}},
+    }
+    values = as_json(msgspec.structs.replace(make_record(), extra=extra))
+    assert values["nan"] is None
+    assert values["inf"] == [None]
+    assert values["raw"] == "ab\\xff"
+    assert values["map"] == {"1": "x", "k": {"2.5": None}}
+
+
+def test_json_of_a_record_made_by_hand_never_fails():
+    extra = {"big": 2**70, "text": "\udc80", "thing": object}
+    values = as_json(msgspec.structs.replace(make_record(), extra=extra, message="\ud800"))
+    assert values["message"] == "\\ud800"
+    assert "class" in values["thing"]
+
+
+json_extras = st.dictionaries(
+    texts,
+    st.recursive(
+        values | st.binary(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    message=texts | st.text(alphabet='\n\r\v\f\x1c\x85\u2028\u2029"\\\x00é', max_size=6), extra=json_extras
+)
+def test_json_is_one_line_and_brings_the_message_back(message, extra):
+    record = msgspec.structs.replace(make_record(message), extra=extra)
+    assert as_json(record)["message"] == message
+    escaped = formats.apply_multiline(formats.format_json(record, FACTS, 1), "escape")
+    assert json.loads(escaped)["message"] == message
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.floats(0, 2e11))
+@example(0.9999999)
+@example(1.0000005)
+@example(253_402_300_799.9999)
+def test_timestamps_are_those_of_datetime(created):
+    try:
+        expected = datetime.fromtimestamp(created, timezone.utc).isoformat(timespec="microseconds")
+    except ValueError:
+        expected = None
+    assert formats.utc_timestamp(created) == expected
+
+
+# --- the loss ledger ---------------------------------------------------------------------------------------
+
+
+def test_a_loss_says_who_which_how_many_and_why():
+    loss = Loss(5, 16, "the spool is full", CREATED)
+    assert formats.render_loss(loss, FACTS) == (
+        "2026-11-22T18:00:00.123456+00:00 WARNING redislogkit: 12 records dropped, sequences 5 to 16 of producer f00d "
+        "(host web1, pid 4711, MainProcess): the spool is full"
+    )
+    assert "1 record dropped, sequence 5 of producer" in formats.render_loss(Loss(5, 5, "x", CREATED), FACTS)
+
+
+def test_a_loss_is_one_line_whatever_a_process_calls_itself():
+    hostile = msgspec.structs.replace(FACTS, process_name="x\nINFO root: all is well\x1b[2J")
+    rendered = formats.render_loss(Loss(1, 2, "a\r\nb", CREATED), hostile)
+    assert len(rendered.splitlines()) == 1
+    assert "\x1b" not in rendered
+
+
+def test_a_loss_can_be_rendered_by_any_formatter():
+    loss = Loss(5, 16, "the spool is full", CREATED)
+    values = as_json(formats.loss_record(loss, FACTS))
+    assert values["level"] == "WARNING"
+    assert values["message"].startswith("12 records dropped, sequences 5 to 16")
+    assert line("%(name)s %(message)s", formats.loss_record(loss, FACTS)).startswith("redislogkit 12 records")
+
+
+# --- line breaks and control characters --------------------------------------------------------------------
+
+nasty = st.text(
+    alphabet=st.sampled_from(
+        "ab \t\n\r\v\f\x00\x07\x08\x1b\x1c\x7f\x85\x9b\u2028\u2029\u202e\u200b\ufeffé漢\\"
+    )
+    | st.characters(),
+    max_size=20,
+)
+
+
+@settings(max_examples=300)
+@given(nasty)
+@example("a\r\nINFO root: forged")
+def test_an_escaped_record_is_one_line_for_every_reader(text):
+    escaped = formats.apply_multiline(text, "escape")
+    assert len(escaped.splitlines()) <= 1
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in escaped if char != "\t")
+    assert formats.apply_multiline(escaped, "escape") == escaped
+
+
+def test_escapes_are_readable():
+    text = "a\nb\r\tc\x1b[0m\x00\x7f\x85\u2028é漢"
+    assert formats.apply_multiline(text, "escape") == "a\\nb\\r\tc\\x1b[0m\\x00\\u007f\\u0085\\u2028é漢"
+
+
+@settings(max_examples=200)
+@given(nasty)
+def test_an_indented_record_has_one_line_that_starts_at_the_margin(text):
+    lines = formats.apply_multiline(text, "indent").splitlines()
+    assert all(later.startswith("    ") for later in lines[1:])
+    assert [entry.removeprefix("    ") for entry in lines[1:]] == text.splitlines()[1:]
+    assert (lines or [""])[0] == (text.splitlines() or [""])[0]
+
+
+@given(nasty)
+def test_a_kept_record_is_kept(text):
+    assert formats.apply_multiline(text, "keep") is text
+
+
+@settings(max_examples=300)
+@given(nasty)
+@example("\x1b]0;owned\x07")
+@example("good\rbad")
+@example("abc\x08\x08\x08xyz")
+@example("\x9b2J\u202egnp.exe\u200b\u2066")
+def test_nothing_that_a_terminal_obeys_gets_through(text):
+    safe = formats.sanitise_terminal(text)
+    assert all(char.isprintable() or char in "\n\t" or char.isspace() for char in safe)
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in safe if char not in "\n\t")
+    assert not set("\u2028\u2029\u202e\u200b\ufeff\xad") & set(safe)
+    assert formats.sanitise_terminal(safe) == safe
+
+
+def test_what_is_printable_stays_as_it_is():
+    for text in ("plain", "two\n\tlines", "naïve 漢字\u3000かな 😀 ×\u00a0½", ""):
+        assert formats.sanitise_terminal(text) == text
+    assert formats.sanitise_terminal("a\x1b[31mé\u202eb\rc\ud800\U000e0001") == (
+        "a\\x1b[31mé\\u202eb\\rc\\ud800\\U000e0001"
+    )
+
+
+# --- colours -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("levelno", "start"),
+    [(5, "34"), (10, "34"), (20, "32"), (25, "32"), (30, "33"), (40, "31"), (50, "1;37;41"), (99, "1;37;41")],
+)
+def test_each_level_has_its_colour(levelno, start):
+    assert formats.colour(levelno) == (f"\x1b[{start}m", "\x1b[0m")
+
+
+def test_the_level_is_coloured_where_the_line_names_it():
+    assert formats.colourise("12:00 INFO x INFO", 20, "INFO") == "12:00 \x1b[32mINFO\x1b[0m x INFO"
+    assert formats.colourise("12:00 x\nINFO", 20, "INFO") == "\x1b[32m12:00 x\x1b[0m\nINFO"
+    assert formats.colourise("x\ntrace", 40, "") == "\x1b[31mx\x1b[0m\ntrace"
+
+
+@settings(max_examples=100)
+@given(nasty, st.integers(0, 60))
+def test_colour_is_always_switched_off_again(text, levelno):
+    coloured = formats.colourise(formats.sanitise_terminal(text), levelno, "INFO")
+    start, stop = formats.colour(levelno)
+    assert coloured.count(start) == coloured.count(stop) == 1
+    assert coloured.index(start) < coloured.index(stop)
+
+
+# --- what it costs -----------------------------------------------------------------------------------------
+
+
+def test_only_the_values_that_a_format_names_are_built(monkeypatch):
+    def refuse(*_: object) -> dict[str, Any]:
+        raise AssertionError("the generic way was taken")
+
+    monkeypatch.setattr(formats, "attributes", refuse)
+    stream = io.StringIO()
+    for style, fmt in formats.DEFAULT_FORMATS.items():
+        stream.write(
+            line(fmt, make_record(request_id=1, process=1, msecs=1.5), style, optional_fields=("request_id",))
+        )
+    assert stream.getvalue().count("request_id: 1") == 3
