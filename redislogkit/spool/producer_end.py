@@ -144,10 +144,8 @@ class ProducerEnd:
         try:
             if self._header is None and not self._open(size):
                 return self._lose("spool_error")
-            if self._shedding:
-                self._weigh()
-                if self._shedding and levelno <= self._settings.shed_level:
-                    return self._lose("shed")
+            if self._shedding and self._weigh() and levelno <= self._settings.shed_level:
+                return self._lose("shed")
             if not self._fits(size) and not self._next_segment(size):
                 return self._lose("spool_full")
             if self._losses:
@@ -254,9 +252,11 @@ class ProducerEnd:
             self._segments.popleft()
         return sum(size for _, size, _ in self._segments)
 
-    def _weigh(self) -> None:
+    def _weigh(self) -> bool:
+        """Look at the bound; True when low levels are to be shed."""
         self._shedding = self.used_bytes() > SHED_ABOVE * self._settings.max_bytes
         self._set_limit()
+        return self._shedding
 
     def _within_bound(self, wanted: int) -> bool:
         if self.used_bytes() + wanted <= self._settings.max_bytes:

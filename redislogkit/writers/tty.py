@@ -78,9 +78,7 @@ class _RefusedError(Exception):
 class _Line(NamedTuple):
     data: bytes
     items: int = 1
-    """Records and losses in it."""
-    omitted: int = 0
-    """How many skipped ones it stands for."""
+    """Records and losses in it: none in the line that tells how many were skipped."""
 
 
 class TtyDestination:
@@ -136,7 +134,7 @@ class TtyDestination:
             touched, rest = self._queue(rest)
             for target in touched:
                 self._push(target)
-            self._wait([target for target in touched if not target.slow], deadline)
+            self._wait([target for target in touched if not target.slow], _GRACE, deadline)
             for target in touched:
                 self._count_stopped(target.trim())
             self._settle(touched)
@@ -171,7 +169,7 @@ class TtyDestination:
         """Give the lines that wait one more second, count the rest as ``stopped``, close the terminals."""
         if self._waiting:
             deadline = time.monotonic() + _CLOSE_TIMEOUT
-            self._wait(list(self._waiting.values()), deadline, grace=_CLOSE_TIMEOUT)
+            self._wait(list(self._waiting.values()), _CLOSE_TIMEOUT, deadline)
         for target in self._waiting.values():
             self._count_stopped(target.abandon())
         self._waiting.clear()
@@ -262,7 +260,7 @@ class TtyDestination:
         self.written += target.written - before
         return taken
 
-    def _wait(self, terminals: Collection[_Terminal], deadline: float, *, grace: float = _GRACE) -> None:
+    def _wait(self, terminals: Collection[_Terminal], grace: float, deadline: float) -> None:
         """Push until the terminals have everything, or are too slow, or the deadline is reached."""
         behind = {target.fd: target for target in terminals if target.lines}
         patience = dict.fromkeys(behind, min(time.monotonic() + grace, deadline))
@@ -365,7 +363,7 @@ class _Terminal:
             line = self.lines.pop()
             self._size -= len(line.data)
             items += line.items
-            self.omitted += line.items + line.omitted
+            self.omitted += line.items
         return items
 
     def push(self) -> int:
@@ -404,7 +402,7 @@ class _Terminal:
         if self.omitted:
             lines = "line" if self.omitted == 1 else "lines"
             text = f"… skipped {self.omitted} {lines}{self.newline}"
-            self._append(_Line(text.encode(), 0, self.omitted))
+            self._append(_Line(text.encode(), 0))
             self.omitted = 0
 
     def _append(self, line: _Line) -> None:

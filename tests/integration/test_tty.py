@@ -9,7 +9,7 @@ import stat
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyte
@@ -90,7 +90,7 @@ class Screen:
             except OSError:
                 pass
 
-        self._reader = threading.Thread(target=loop)
+        self._reader = threading.Thread(target=loop, daemon=True)
         self._reader.start()
         return self._reader
 
@@ -145,7 +145,8 @@ def destinations() -> Iterator[Callable[..., TtyDestination]]:
 
     yield make
     for destination in opened:
-        destination._waiting.clear()  # whatever a failed test left there
+        for waiting in destination._waiting.values():  # left there by the test: not waited for
+            waiting.abandon()
         destination.close()
 
 
@@ -208,8 +209,18 @@ def test_more_terminals_than_may_be_open_at_once_get_their_records(
 ) -> None:
     monkeypatch.setattr(tty, "TERMINALS", 2)
     several = [screens() for _ in range(5)]
+    opened: list[int] = []
+    queue = destination._queue
+
+    def spy(rest: Sequence[Numbered]) -> Any:
+        touched, rest = queue(rest)
+        opened.append(len(touched))
+        return touched, rest
+
+    monkeypatch.setattr(destination, "_queue", spy)
     write(destination, [item for screen in several * 2 for item in items(screen.facts(), screen.path)])
     assert [screen.lines() for screen in several] == [[f"INFO {screen.path}"] * 2 for screen in several]
+    assert opened == [2] * 5
 
 
 def test_a_terminal_takes_the_records_of_a_dead_producer(screen: Screen, destination: TtyDestination) -> None:
@@ -452,15 +463,16 @@ def test_what_comes_again_after_a_failed_checkpoint_is_shown_once(
 # --- terminals that do not move ----------------------------------------------------------------------------
 
 
-def test_a_burst_reaches_a_terminal_that_is_read_without_a_gap(
-    screen: Screen, destination: TtyDestination
+def test_a_burst_is_on_a_terminal_that_is_read_when_writing_returns(
+    screen: Screen, destination: TtyDestination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tty, "_GRACE", 5.0)  # the machine may be busy
+    monkeypatch.setattr(tty, "_LONGEST_WAIT", 10.0)
     reader = screen.read_steadily()
     messages = [f"record {n} " + "x" * 100 for n in range(20_000)]
     for start in range(0, len(messages), 5_000):
         write(destination, items(screen.facts(), *messages[start : start + 5_000]))
-    # Everything has been handed over: nothing waits, so the terminal is closed and its reader ends.
-    wait_until(lambda: destination.service() is None, deadline=10)
+        assert destination.written == start + 5_000
     screen.close_slave()
     reader.join(10)
     assert not reader.is_alive()
@@ -537,13 +549,23 @@ def test_a_terminal_that_is_read_in_drops_is_not_waited_for_long(
     screens: Callable[[], Screen], destination: TtyDestination
 ) -> None:
     slow, moving = screens(), screens()
-    write(destination, items(slow.facts(), "x" * 100_000) + items(moving.facts(), "first"))
-    before = time.monotonic()
-    for n in range(20):
-        slow.read(1_000)
-        write(destination, items(slow.facts(), "y") + items(moving.facts(), f"{n}"))
-    assert time.monotonic() - before < 20 * tty._GRACE
-    assert len(moving.lines()) == 21
+    enough = threading.Event()
+
+    def read_in_drops() -> None:
+        while not enough.wait(0.02):
+            slow.read(500)
+
+    reader = threading.Thread(target=read_in_drops)
+    reader.start()
+    try:
+        before = time.monotonic()
+        for n in range(10):
+            write(destination, items(slow.facts(), "x" * 20_000) + items(moving.facts(), f"{n}"))
+        assert time.monotonic() - before < tty._LONGEST_WAIT / 2
+    finally:
+        enough.set()
+        reader.join()
+    assert len(moving.lines()) == 10
 
 
 def test_a_line_that_the_terminal_has_begun_is_finished(
