@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from redislogkit import formatting
 from redislogkit.config import Config, FileWriterConfig, FormatterConfig
 from redislogkit.stream import batch, records
-from redislogkit.writers import format as formatting
 
 
 def encoder(config: Config) -> Callable[[Sequence[batch.RawRun]], list[batch.Entry]]:

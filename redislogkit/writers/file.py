@@ -22,10 +22,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from redislogkit import locking, rotation
+from redislogkit import escaping, formatting, locking, rotation
 from redislogkit.config import FileWriterConfig
 from redislogkit.record import Loss
-from redislogkit.writers import format as formats
 from redislogkit.writers.archive import Archivist, Identity, locate
 from redislogkit.writers.base import Numbered
 from redislogkit.writers.checkpoint import Mark
@@ -45,7 +44,7 @@ class FileDestination:
         self._config = config
         self._report = report
         self._clock = clock
-        self._format = formats.build(config.formatter)
+        self._format = formatting.build(config.formatter)
         self._archivist = Archivist(config, report, clock=clock)
         self._lock = locking.OwnedLock(locking.beside(config.path), f"log file {config.path}")
         self._limit = rotation.size_limit(config.max_bytes, config.backup_count, config.naming)
@@ -141,10 +140,10 @@ class FileDestination:
 
     def _line(self, item: object, facts: object, sequence: int) -> bytes:
         if isinstance(item, Loss):
-            item = formats.loss_record(item, facts)  # type: ignore[arg-type]
+            item = formatting.loss_record(item, facts)  # type: ignore[arg-type]
         text = self._format(item, facts, sequence)  # type: ignore[arg-type]
         if self._config.multiline != "keep":
-            text = formats.apply_multiline(text, self._config.multiline)
+            text = escaping.apply_multiline(text, self._config.multiline)
         return text.encode("utf-8", "backslashreplace") + b"\n"
 
     def _limits(self) -> tuple[int, float]:

@@ -34,10 +34,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from redislogkit import identity, terminal
+from redislogkit import escaping, formatting, identity, terminal
 from redislogkit.config import TtyWriterConfig
 from redislogkit.record import Facts, Loss, Record
-from redislogkit.writers import format as formats
 
 #: What lines may wait for one terminal, in bytes.
 PENDING_BYTES: Final = 1 << 20
@@ -104,7 +103,7 @@ class TtyDestination:
     ) -> None:
         self.written = 0
         self.skipped: Counter[str] = Counter()
-        self._format = formats.build(config.formatter)
+        self._format = formatting.build(config.formatter)
         self._coloured = wants_colour(config.color, environ)
         self._clock = clock
         self._here = ("", "")
@@ -239,10 +238,10 @@ class TtyDestination:
             return str(refused)
 
     def _line(self, item: Record | Loss, facts: Facts, sequence: int, newline: str) -> bytes:
-        record = formats.loss_record(item, facts) if isinstance(item, Loss) else item
-        text = formats.sanitise_terminal(self._format(record, facts, sequence))
+        record = formatting.loss_record(item, facts) if isinstance(item, Loss) else item
+        text = escaping.sanitise_terminal(self._format(record, facts, sequence))
         if self._coloured:
-            text = formats.colourise(text, record.levelno, record.levelname)
+            text = escaping.colourise(text, record.levelno, record.levelname)
         text += "\n"
         if newline != "\n":
             text = text.replace("\n", newline)

@@ -262,6 +262,7 @@ def test_a_record_that_names_no_terminal_of_its_own_is_counted_and_skipped(
     assert screen.read() == b""
 
 
+@pytest.mark.root
 @needs_root
 def test_a_terminal_that_another_user_has_now_gets_nothing(
     screen: Screen, destination: TtyDestination
@@ -306,6 +307,7 @@ def test_what_is_planted_outside_dev_is_never_opened(
     assert screen.read() == b""
 
 
+@pytest.mark.root
 @needs_root
 @pytest.mark.parametrize(
     ("kind", "cause"),
@@ -346,6 +348,7 @@ def plant(path: str, kind: str, target: str) -> int | None:
     return None
 
 
+@pytest.mark.root
 @needs_root
 def test_a_device_that_is_no_terminal_is_never_written_to(
     screen: Screen, destination: TtyDestination

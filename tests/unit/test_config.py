@@ -918,7 +918,7 @@ def test_the_digest_is_that_of_the_content(toml, tmp_path):
 
 def test_a_configuration_is_frozen():
     with pytest.raises(AttributeError):
-        load({}).stream.name = "other"
+        load({}).stream.name = "other"  # type: ignore[misc]
 
 
 # --- selection ---------------------------------------------------------------------------------------------

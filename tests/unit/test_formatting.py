@@ -14,10 +14,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from redislogkit import escaping, formatting
 from redislogkit.config import FormatterConfig
 from redislogkit.errors import ConfigError
 from redislogkit.record import Facts, Loss, Record, decode_items, encode_fields, record_fields
-from redislogkit.writers import format as formats
 
 FACTS = Facts(
     producer="f00d",
@@ -58,11 +58,11 @@ def make_record(message: str = "hello", **attributes: Any) -> Record:
     return through_the_stream(make_log_record(message, **attributes))
 
 
-def text_formatter(fmt: str, style: formats.Style = "%", **options: Any) -> formats.Formatter:
-    return formats.build(FormatterConfig(format=fmt, style=style, **options))
+def text_formatter(fmt: str, style: formatting.Style = "%", **options: Any) -> formatting.Formatter:
+    return formatting.build(FormatterConfig(format=fmt, style=style, **options))
 
 
-def line(fmt: str, record: Record, style: formats.Style = "%", **options: Any) -> str:
+def line(fmt: str, record: Record, style: formatting.Style = "%", **options: Any) -> str:
     return text_formatter(fmt, style, **options)(record, FACTS, 7)
 
 
@@ -144,7 +144,7 @@ def log_records(draw: st.DrawFn) -> logging.LogRecord:
     return record
 
 
-def stdlib_line(fmt: str, datefmt: str | None, style: formats.Style, record: logging.LogRecord) -> str:
+def stdlib_line(fmt: str, datefmt: str | None, style: formatting.Style, record: logging.LogRecord) -> str:
     try:
         formatter = logging.Formatter(fmt, datefmt, style)
     except ValueError:
@@ -182,7 +182,7 @@ def test_a_line_equals_that_of_the_stdlib(style_and_format, datefmt, record):
 @given(record=log_records(), fields=st.lists(st.sampled_from([*EXTRAS, "lineno", "missing"]), max_size=4))
 def test_optional_fields_stand_before_the_traceback_as_if_the_format_named_them(record, fields):
     present = [name for name in fields if hasattr(record, name)]
-    brackets: list[tuple[formats.Style, str, str]] = [("%", "%(", ")s"), ("{", "{", "}"), ("$", "${", "}")]
+    brackets: list[tuple[formatting.Style, str, str]] = [("%", "%(", ")s"), ("{", "{", "}"), ("$", "${", "}")]
     for style, opening, closing in brackets:
         fmt = f"{opening}levelname{closing} {opening}message{closing}"
         if style == "$" and "größe" in fields:
@@ -220,16 +220,18 @@ def test_the_second_is_rendered_once_and_never_mixed_up():
 def test_a_format_that_is_not_given_says_when_how_bad_and_who():
     record = make_log_record()
     for style in ("%", "{", "$"):
-        rendered = formats.build(FormatterConfig(style=style))(through_the_stream(record), FACTS, 1)
-        assert rendered == logging.Formatter(formats.DEFAULT_FORMATS[style], style=style).format(record)
-    assert formats.build(FormatterConfig())(make_record(), FACTS, 1).endswith(",123 INFO     my.app: hello")
+        rendered = formatting.build(FormatterConfig(style=style))(through_the_stream(record), FACTS, 1)
+        assert rendered == logging.Formatter(formatting.DEFAULT_FORMATS[style], style=style).format(record)
+    assert formatting.build(FormatterConfig())(make_record(), FACTS, 1).endswith(
+        ",123 INFO     my.app: hello"
+    )
 
 
 def test_text_of_the_application_is_written_verbatim_but_not_as_json():
     carried = through_the_stream(make_log_record(), text="mine\n  all mine")
     assert line("%(message)s", carried) == "mine\n  all mine"
     assert line("%(message)*d", carried) == "mine\n  all mine"
-    assert json.loads(formats.format_json(carried, FACTS, 1))["message"] == "hello"
+    assert json.loads(formatting.format_json(carried, FACTS, 1))["message"] == "hello"
 
 
 def test_our_own_attributes_can_be_named_and_extras_win():
@@ -283,7 +285,7 @@ def test_a_format_that_never_fits_leaves_level_name_and_message(style, fmt):
 def test_a_time_that_is_none_costs_no_record(created):
     carried = msgspec.structs.replace(make_record(), created=created)
     assert "INFO my.app hello" in line("%(asctime)s %(message)s", carried)
-    assert json.loads(formats.format_json(carried, FACTS, 1))["timestamp"] is None
+    assert json.loads(formatting.format_json(carried, FACTS, 1))["timestamp"] is None
 
 
 def test_a_line_can_always_be_encoded():
@@ -315,7 +317,7 @@ def test_text_of_a_format_stays_data():
 
 
 def as_json(record: Record) -> dict[str, Any]:
-    rendered = formats.build(FormatterConfig(type="json"))(record, FACTS, 7)
+    rendered = formatting.build(FormatterConfig(type="json"))(record, FACTS, 7)
     assert len(rendered.splitlines()) == 1
     decoded = json.loads(rendered, object_pairs_hook=no_doubles)
     assert isinstance(decoded, dict)
@@ -346,7 +348,7 @@ def test_json_has_everything_a_record_has():
         "stack": "Stack",
         "user": "ülf",
     }
-    assert "ülf" in formats.format_json(through_the_stream(record), FACTS, 1)
+    assert "ülf" in formatting.format_json(through_the_stream(record), FACTS, 1)
     assert {"exception", "stack", "task"}.isdisjoint(as_json(make_record()))
     assert as_json(msgspec.structs.replace(make_record(), task_name="Task-1"))["task"] == "Task-1"
 
@@ -401,7 +403,7 @@ json_extras = st.dictionaries(
 def test_json_is_one_line_and_brings_the_message_back(message, extra):
     record = msgspec.structs.replace(make_record(message), extra=extra)
     assert as_json(record)["message"] == message
-    escaped = formats.apply_multiline(formats.format_json(record, FACTS, 1), "escape")
+    escaped = escaping.apply_multiline(formatting.format_json(record, FACTS, 1), "escape")
     assert json.loads(escaped)["message"] == message
 
 
@@ -415,7 +417,7 @@ def test_timestamps_are_those_of_datetime(created):
         expected = datetime.fromtimestamp(created, timezone.utc).isoformat(timespec="microseconds")
     except ValueError:
         expected = None
-    assert formats.utc_timestamp(created) == expected
+    assert formatting.utc_timestamp(created) == expected
 
 
 # --- the loss ledger ---------------------------------------------------------------------------------------
@@ -423,26 +425,30 @@ def test_timestamps_are_those_of_datetime(created):
 
 def test_a_loss_says_who_which_how_many_and_why():
     loss = Loss(5, 16, "the spool is full", CREATED)
-    assert formats.render_loss(loss, FACTS) == (
+    assert formatting.render_loss(loss, FACTS) == (
         "2026-11-22T18:00:00.123456+00:00 WARNING redislogkit: 12 records dropped, sequences 5 to 16 of producer f00d "
         "(host web1, pid 4711, MainProcess): the spool is full"
     )
-    assert "1 record dropped, sequence 5 of producer" in formats.render_loss(Loss(5, 5, "x", CREATED), FACTS)
+    assert "1 record dropped, sequence 5 of producer" in formatting.render_loss(
+        Loss(5, 5, "x", CREATED), FACTS
+    )
 
 
 def test_a_loss_is_one_line_whatever_a_process_calls_itself():
     hostile = msgspec.structs.replace(FACTS, process_name="x\nINFO root: all is well\x1b[2J")
-    rendered = formats.render_loss(Loss(1, 2, "a\r\nb", CREATED), hostile)
+    rendered = formatting.render_loss(Loss(1, 2, "a\r\nb", CREATED), hostile)
     assert len(rendered.splitlines()) == 1
     assert "\x1b" not in rendered
 
 
 def test_a_loss_can_be_rendered_by_any_formatter():
     loss = Loss(5, 16, "the spool is full", CREATED)
-    values = as_json(formats.loss_record(loss, FACTS))
+    values = as_json(formatting.loss_record(loss, FACTS))
     assert values["level"] == "WARNING"
     assert values["message"].startswith("12 records dropped, sequences 5 to 16")
-    assert line("%(name)s %(message)s", formats.loss_record(loss, FACTS)).startswith("redislogkit 12 records")
+    assert line("%(name)s %(message)s", formatting.loss_record(loss, FACTS)).startswith(
+        "redislogkit 12 records"
+    )
 
 
 # --- line breaks and control characters --------------------------------------------------------------------
@@ -460,21 +466,21 @@ nasty = st.text(
 @given(nasty)
 @example("a\r\nINFO root: forged")
 def test_an_escaped_record_is_one_line_for_every_reader(text):
-    escaped = formats.apply_multiline(text, "escape")
+    escaped = escaping.apply_multiline(text, "escape")
     assert len(escaped.splitlines()) <= 1
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in escaped if char != "\t")
-    assert formats.apply_multiline(escaped, "escape") == escaped
+    assert escaping.apply_multiline(escaped, "escape") == escaped
 
 
 def test_escapes_are_readable():
     text = "a\nb\r\tc\x1b[0m\x00\x7f\x85\u2028é漢"
-    assert formats.apply_multiline(text, "escape") == "a\\nb\\r\tc\\x1b[0m\\x00\\u007f\\u0085\\u2028é漢"
+    assert escaping.apply_multiline(text, "escape") == "a\\nb\\r\tc\\x1b[0m\\x00\\u007f\\u0085\\u2028é漢"
 
 
 @settings(max_examples=200)
 @given(nasty)
 def test_an_indented_record_has_one_line_that_starts_at_the_margin(text):
-    lines = formats.apply_multiline(text, "indent").splitlines()
+    lines = escaping.apply_multiline(text, "indent").splitlines()
     assert all(later.startswith("    ") for later in lines[1:])
     assert [entry.removeprefix("    ") for entry in lines[1:]] == text.splitlines()[1:]
     assert (lines or [""])[0] == (text.splitlines() or [""])[0]
@@ -482,7 +488,7 @@ def test_an_indented_record_has_one_line_that_starts_at_the_margin(text):
 
 @given(nasty)
 def test_a_kept_record_is_kept(text):
-    assert formats.apply_multiline(text, "keep") is text
+    assert escaping.apply_multiline(text, "keep") is text
 
 
 @settings(max_examples=300)
@@ -492,17 +498,17 @@ def test_a_kept_record_is_kept(text):
 @example("abc\x08\x08\x08xyz")
 @example("\x9b2J\u202egnp.exe\u200b\u2066")
 def test_nothing_that_a_terminal_obeys_gets_through(text):
-    safe = formats.sanitise_terminal(text)
+    safe = escaping.sanitise_terminal(text)
     assert all(char.isprintable() or char in "\n\t" or char.isspace() for char in safe)
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in safe if char not in "\n\t")
     assert not set("\u2028\u2029\u202e\u200b\ufeff\xad") & set(safe)
-    assert formats.sanitise_terminal(safe) == safe
+    assert escaping.sanitise_terminal(safe) == safe
 
 
 def test_what_is_printable_stays_as_it_is():
     for text in ("plain", "two\n\tlines", "naïve 漢字\u3000かな 😀 ×\u00a0½", ""):
-        assert formats.sanitise_terminal(text) == text
-    assert formats.sanitise_terminal("a\x1b[31mé\u202eb\rc\ud800\U000e0001") == (
+        assert escaping.sanitise_terminal(text) == text
+    assert escaping.sanitise_terminal("a\x1b[31mé\u202eb\rc\ud800\U000e0001") == (
         "a\\x1b[31mé\\u202eb\\rc\\ud800\\U000e0001"
     )
 
@@ -515,20 +521,20 @@ def test_what_is_printable_stays_as_it_is():
     [(5, "34"), (10, "34"), (20, "32"), (25, "32"), (30, "33"), (40, "31"), (50, "1;37;41"), (99, "1;37;41")],
 )
 def test_each_level_has_its_colour(levelno, start):
-    assert formats.colour(levelno) == (f"\x1b[{start}m", "\x1b[0m")
+    assert escaping.colour(levelno) == (f"\x1b[{start}m", "\x1b[0m")
 
 
 def test_the_level_is_coloured_where_the_line_names_it():
-    assert formats.colourise("12:00 INFO x INFO", 20, "INFO") == "12:00 \x1b[32mINFO\x1b[0m x INFO"
-    assert formats.colourise("12:00 x\nINFO", 20, "INFO") == "\x1b[32m12:00 x\x1b[0m\nINFO"
-    assert formats.colourise("x\ntrace", 40, "") == "\x1b[31mx\x1b[0m\ntrace"
+    assert escaping.colourise("12:00 INFO x INFO", 20, "INFO") == "12:00 \x1b[32mINFO\x1b[0m x INFO"
+    assert escaping.colourise("12:00 x\nINFO", 20, "INFO") == "\x1b[32m12:00 x\x1b[0m\nINFO"
+    assert escaping.colourise("x\ntrace", 40, "") == "\x1b[31mx\x1b[0m\ntrace"
 
 
 @settings(max_examples=100)
 @given(nasty, st.integers(0, 60))
 def test_colour_is_always_switched_off_again(text, levelno):
-    coloured = formats.colourise(formats.sanitise_terminal(text), levelno, "INFO")
-    start, stop = formats.colour(levelno)
+    coloured = escaping.colourise(escaping.sanitise_terminal(text), levelno, "INFO")
+    start, stop = escaping.colour(levelno)
     assert coloured.count(start) == coloured.count(stop) == 1
     assert coloured.index(start) < coloured.index(stop)
 
@@ -540,9 +546,9 @@ def test_only_the_values_that_a_format_names_are_built(monkeypatch):
     def refuse(*_: object) -> dict[str, Any]:
         raise AssertionError("the generic way was taken")
 
-    monkeypatch.setattr(formats, "attributes", refuse)
+    monkeypatch.setattr(formatting, "attributes", refuse)
     stream = io.StringIO()
-    for style, fmt in formats.DEFAULT_FORMATS.items():
+    for style, fmt in formatting.DEFAULT_FORMATS.items():
         stream.write(
             line(fmt, make_record(request_id=1, process=1, msecs=1.5), style, optional_fields=("request_id",))
         )
