@@ -33,6 +33,9 @@ Numbered: TypeAlias = tuple[Record | Loss, Facts, int]
 #: Says whether a record of this level and logger name belongs to the writer.
 Selects: TypeAlias = Callable[[int, str], bool]
 
+#: Cause of a loss that only a gap in the sequences tells of: the server has lost what it had confirmed.
+NOT_IN_STREAM: Final = "not in the stream"
+
 _ENTRIES_AT_ONCE: Final = 16
 _BLOCK: Final = 0.25
 _LONGEST_PAUSE: Final = 2.0
@@ -80,7 +83,7 @@ class Writer:
     """One writer: its group in the stream, its checkpoint, its destination.
 
     A writer without a checkpoint begins behind the entry ``start_after``. One reading waits for up to
-    ``block`` seconds. A destination that somebody else has locked is waited for ``lock_timeout`` seconds.
+    ``block`` seconds; ``clock`` returns seconds since the epoch. A destination that somebody else has locked is waited for ``lock_timeout`` seconds.
     """
 
     def __init__(
@@ -95,7 +98,9 @@ class Writer:
         start_after: str = "0",
         block: float = _BLOCK,
         lock_timeout: float = 0.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._name = name
         self._start_after = start_after
         self._block = block
@@ -243,7 +248,7 @@ class Writer:
     # -- one reading ----------------------------------------------------------------------------
 
     def _handle(self, client: StreamClient, found: list[RawEntry]) -> None:
-        news = _News(self._checkpoint, self._selects)
+        news = _News(self._checkpoint, self._selects, self._clock)
         total = self._checkpoint.total
         for entry_id, fields in found:
             total = max(total, entries.total(fields))
@@ -280,11 +285,17 @@ class Writer:
         self._report(f"entry {entry_id.decode()} is passed over: {error}{kept}")
 
 
+def _explains(item: object, first: int) -> bool:
+    """True for the producer's own notice that it has dropped records from ``first`` on."""
+    return isinstance(item, Loss) and item.first <= first
+
+
 class _News:
     """What of the entries read is not written yet, in order, with the positions it leads to."""
 
-    def __init__(self, checkpoint: Checkpoint, selects: Selects) -> None:
+    def __init__(self, checkpoint: Checkpoint, selects: Selects, clock: Callable[[], float]) -> None:
         self._checkpoint = checkpoint
+        self._clock = clock
         self._selects = selects
         self.items: list[Numbered] = []
         self.highest: dict[str, int] = {}
@@ -304,6 +315,9 @@ class _News:
         last = first + len(items) - 1
         if last <= known:
             return
+        if first > known + 1 and known and producer and not _explains(items[0], known + 1):
+            # The place of the notice is that of the last missing record.
+            self.items.append((Loss(known + 1, first - 1, NOT_IN_STREAM, self._clock()), facts, first - 1))
         selects = self._selects
         for sequence, item in enumerate(items, first):
             if sequence <= known:

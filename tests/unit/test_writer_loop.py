@@ -1,0 +1,287 @@
+"""The loop that every writer runs: what is written, checkpointed and confirmed, in which order, after what."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from redislogkit import record
+from redislogkit.errors import GroupMissingError, LockHeldError, ServerAwayError
+from redislogkit.record import End, Facts, Loss, Record
+from redislogkit.stream import batch
+from redislogkit.stream.client import Confirmation, RawEntry
+from redislogkit.writers.base import NOT_IN_STREAM, Numbered, Writer
+from redislogkit.writers.checkpoint import Checkpoint, Mark
+
+CODEC = batch.compressor("none")
+
+
+class Stream:
+    """One stream with one group, in memory: what a `StreamClient` shows to a writer."""
+
+    def __init__(self) -> None:
+        self.entries: list[RawEntry] = []
+        self.delivered = 0
+        self.pending: list[bytes] = []
+        self.confirmations: list[Confirmation] = []
+        self.joined = 0
+        self.fail_next: Exception | None = None
+
+    def add(
+        self, *runs: tuple[Facts, int, Sequence[object]], fields: dict[bytes, bytes] | None = None
+    ) -> None:
+        if fields is None:
+            raw = [
+                batch.RawRun(f, first, [record.encode(item) for item in items]) for f, first, items in runs
+            ]
+            flat = batch.encode(raw, *CODEC).fields
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        self.entries.append((b"%d-0" % (len(self.entries) + 1), fields))
+
+    def client(self) -> Stream:
+        return self
+
+    def join(self, writer: str, after: str) -> None:
+        self.joined += 1
+
+    def read(self, writer: str, after: str, count: int, block: float) -> list[RawEntry]:
+        if self.fail_next is not None:
+            error, self.fail_next = self.fail_next, None
+            raise error
+        if after != ">":
+            return [entry for entry in self.entries if entry[0] in self.pending][:count]
+        fresh = self.entries[self.delivered : self.delivered + count]
+        self.delivered += len(fresh)
+        self.pending += [entry_id for entry_id, _ in fresh]
+        return fresh
+
+    def confirm(self, writer: str, confirmation: Confirmation) -> None:
+        self.confirmations.append(confirmation)
+        self.pending = [entry_id for entry_id in self.pending if entry_id not in confirmation.ids]
+
+    def close(self) -> None:
+        pass
+
+
+class Lines:
+    """A destination that keeps what is written, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.items: list[Numbered] = []
+        self.rotate_before: set[int] = set()
+        self.failures: list[OSError] = []
+        self.held = 0
+
+    def open(self, mark: Mark | None) -> None:
+        if self.held:
+            self.held -= 1
+            raise LockHeldError("in use by process 4711")
+
+    def write(self, items: Sequence[Numbered]) -> Iterator[int]:
+        for done, item in enumerate(items):
+            if item[2] in self.rotate_before:
+                yield done
+                if self.failures:
+                    raise self.failures.pop()
+            self.items.append(item)
+        yield len(items)
+
+    def mark(self) -> Mark:
+        return Mark(1, 2, len(self.items))
+
+    def recover(self, mark: Mark | None) -> None:
+        del self.items[mark.offset if mark else 0 :]
+
+    def checkpointed(self) -> None:
+        pass
+
+    def service(self) -> float | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+    def texts(self) -> list[str]:
+        return [item.message if isinstance(item, Record) else item.cause for item, _, _ in self.items]
+
+
+def facts(name: str) -> Facts:
+    return Facts(name, "host", 1, "MainProcess", 0.0, 0)
+
+
+def logged(text: str, levelno: int = 20, name: str = "a") -> Record:
+    return Record(1.0, levelno, "INFO", name, text, "", 1, "", None, None)
+
+
+A, B = facts("aaaa"), facts("bbbb")
+
+
+class Run:
+    """A writer on a stream in memory, run until it has read the stream to its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.stream = Stream()
+        self.lines = Lines()
+        self.reports: list[str] = []
+        self._path = str(folder / "checkpoints" / "w")
+        (folder / "checkpoints").mkdir()
+        self.selects: Callable[[int, str], bool] = lambda _level, _name: True
+
+    def go(self, rounds: int = 0) -> None:
+        """Write until the stream is read, or for ``rounds`` readings more (failures included)."""
+        left = iter(range(rounds))
+        self.checkpoint = Checkpoint(self._path)
+        writer = Writer(
+            "w",
+            self.stream.client,  # type: ignore[arg-type]
+            self.lines,
+            self.checkpoint,
+            self.selects,
+            self.reports.append,
+            block=0.0,
+            lock_timeout=5.0,
+            clock=lambda: 7.0,
+        )
+        writer.run(lambda: next(left, None) is None)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def test_records_are_written_in_order_and_confirmed_after_the_checkpoint(run):
+    run.stream.add((A, 1, [logged("a1"), logged("a2")]), (B, 1, [logged("b1")]))
+    run.stream.add((A, 3, [logged("a3")]))
+    run.go()
+    assert run.lines.texts() == ["a1", "a2", "b1", "a3"]
+    assert run.stream.confirmations[-1] == Confirmation(b"2-0", 0, {"aaaa": 3, "bbbb": 1}, [b"1-0", b"2-0"])
+    assert run.checkpoint.seen("aaaa") == 3
+    assert run.checkpoint.entry_id == b"2-0"
+    assert run.stream.pending == []
+
+
+def test_what_comes_again_is_dropped(run):
+    run.stream.add((A, 1, [logged("a1"), logged("a2")]))
+    run.stream.add((A, 1, [logged("a1"), logged("a2"), logged("a3")]))
+    run.stream.add((A, 2, [logged("a2")]))
+    run.go()
+    run.go()
+    assert run.lines.texts() == ["a1", "a2", "a3"]
+
+
+def test_a_restart_publishes_the_positions_again(run):
+    run.stream.add((A, 1, [logged("a1")]))
+    run.go()
+    run.stream.confirmations.clear()
+    run.go()
+    assert run.stream.confirmations[0] == Confirmation(b"", 0, {"aaaa": 1}, ())
+
+
+def test_pending_entries_of_a_killed_writer_are_written_first(run):
+    run.stream.add((A, 1, [logged("a1")]))
+    run.stream.add((A, 2, [logged("a2")]))
+    run.stream.read("w", ">", 1, 0.0)
+    run.go()
+    assert run.lines.texts() == ["a1", "a2"]
+
+
+def test_level_and_logger_select_records_but_not_positions(run):
+    run.selects = lambda level, name: level >= 30 and name == "keep"
+    run.stream.add((A, 1, [logged("x", 20, "keep"), logged("y", 30, "other"), logged("z", 30, "keep")]))
+    run.stream.add((A, 4, [logged("w", 10)]))
+    run.go()
+    assert run.lines.texts() == ["z"]
+    assert run.checkpoint.seen("aaaa") == 4
+
+
+def test_everything_before_a_rotation_is_checkpointed_first(run):
+    run.lines.rotate_before = {3}
+    run.lines.failures = [OSError(errno.ENOSPC, "no space")]
+    run.stream.add((A, 1, [logged("a1"), logged("a2"), logged("a3")]), (B, 1, [logged("b1")]))
+    run.go(rounds=3)
+    assert run.lines.texts() == ["a1", "a2", "a3", "b1"]
+    assert run.checkpoint.seen("aaaa") == 3
+
+
+def test_a_failed_write_is_made_good_without_doubling(run):
+    run.stream.add((A, 1, [logged("a1")]))
+    run.stream.add((A, 2, [logged("a2"), logged("a3")]))
+    run.lines.rotate_before = {2}
+    run.lines.failures = [OSError(errno.ENOSPC, "no space")]
+    run.go(rounds=3)
+    assert run.lines.texts() == ["a1", "a2", "a3"]
+
+
+def test_a_gap_that_nobody_explains_is_noted_at_its_place(run):
+    run.stream.add((A, 1, [logged("a1")]))
+    run.stream.add((A, 5, [logged("a5")]))
+    run.go()
+    assert run.lines.texts() == ["a1", NOT_IN_STREAM, "a5"]
+    assert run.lines.items[1][0] == Loss(2, 4, NOT_IN_STREAM, 7.0)
+
+
+def test_a_gap_that_the_producer_explains_is_noted_once(run):
+    run.stream.add((A, 1, [logged("a1")]))
+    run.stream.add((A, 5, [Loss(2, 4, "spool_full", 1.0), logged("a6")]))
+    run.go()
+    assert run.lines.texts() == ["a1", "spool_full", "a6"]
+
+
+def test_a_producer_that_has_ended_is_forgotten_by_the_stream_but_not_doubled(run):
+    run.stream.add((A, 1, [logged("a1")]))
+    run.stream.add((A, 2, [End()]))
+    run.stream.add((A, 1, [logged("a1")]))
+    run.go()
+    assert run.lines.texts() == ["a1"]
+    assert run.checkpoint.highest == {}
+    assert run.stream.confirmations[-1].positions == {"aaaa": -1}
+
+
+def test_an_entry_that_is_no_log_entry_is_set_aside_and_reported(run, tmp_path):
+    run.stream.add(fields={b"v": b"1", b"c": b"none", b"d": b"\xc1garbage"})
+    run.stream.add(fields={b"hello": b"world"})
+    run.stream.add((A, 1, [logged("a1")]))
+    run.go()
+    assert run.lines.texts() == ["a1"]
+    assert len(run.reports) == 2
+    assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["entry-1-0", "entry-2-0"]
+    assert run.stream.pending == []
+
+
+def test_a_missing_group_is_made_again_and_the_positions_are_published(run):
+    run.stream.add((A, 1, [logged("a1")]))
+    run.go()
+    run.stream.fail_next = GroupMissingError("NOGROUP")
+    run.stream.add((A, 2, [logged("a2")]))
+    run.go()
+    assert run.lines.texts() == ["a1", "a2"]
+    assert any("group is gone" in line for line in run.reports)
+
+
+def test_a_server_that_is_away_for_a_moment_is_worth_no_line(run):
+    run.stream.add((A, 1, [logged("a1")]))
+    run.stream.fail_next = ServerAwayError("refused")
+    run.go(rounds=2)
+    assert run.lines.texts() == ["a1"]
+    assert run.reports == []
+
+
+def test_a_lock_that_is_freed_in_time_is_waited_for(run):
+    run.lines.held = 3
+    run.stream.add((A, 1, [logged("a1")]))
+    run.go(rounds=5)
+    assert run.lines.texts() == ["a1"]
+
+
+def test_records_of_programs_that_do_not_number_them_are_written_once(run):
+    fields = {b"formatted_message": b"hello", b"level": b"INFO", b"created": b"1.5", b"name": b"other"}
+    run.stream.add(fields=fields)
+    run.stream.add(fields=fields)
+    run.go()
+    run.stream.delivered = 0
+    run.go()
+    assert [item.text for item, _, _ in run.lines.items] == ["hello", "hello"]
