@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import threading
@@ -11,8 +12,10 @@ from typing import Any
 from redislogkit import config as configuration
 from redislogkit.config import Config
 from redislogkit.producer.handler import SpoolHandler
+from redislogkit.record import render_exception, render_message
 
-_lock = threading.Lock()
+_configuring = threading.RLock()
+_holding = threading.RLock()
 _current: Handle | None = None
 
 
@@ -38,11 +41,11 @@ class Handle:
         """Flush, take the handler off the root logger and leave the spool to the shipper."""
         global _current
         logging.getLogger().removeHandler(self.handler)
-        done = self.flush(timeout)
-        self.handler.close()
-        with _lock:
+        with _configuring:
             if _current is self:
                 _current = None
+        done = self.flush(timeout)
+        self.handler.close()
         return done
 
     def stats(self) -> dict[str, Any]:
@@ -71,6 +74,8 @@ def configure(source: str | os.PathLike[str] | Mapping[str, Any] | None = None, 
     Raises:
         ConfigError: The configuration is wrong; nothing has been changed.
         SpoolError: ``state_dir`` can not be used; nothing has been changed.
+        LockHeldError: The stream is supervised for another configuration (the sections redis, stream and
+            writers differ) that others still use; nothing has been changed.
 
     Example::
 
@@ -80,19 +85,16 @@ def configure(source: str | os.PathLike[str] | Mapping[str, Any] | None = None, 
     """
     global _current
     config = configuration.load(source, overrides)
-    with _lock:
+    with _configuring:
         previous = _current
         if previous is not None and configuration.digest(previous.config) == configuration.digest(config):
             _install(config, previous.handler)
             return previous
-    handle = Handle(config, SpoolHandler(config))
-    if previous is not None:
-        logging.getLogger().removeHandler(previous.handler)
-        previous.handler.close()
-    _install(config, handle.handler)
-    with _lock:
-        _current = handle
-    return handle
+        handler = SpoolHandler(config) if previous is None else _follow(previous, config)
+        _install(config, handler)
+        _current = Handle(config, handler)
+        return _current
+
 
 
 def flush(timeout: float | None = None) -> bool:
@@ -103,6 +105,57 @@ def flush(timeout: float | None = None) -> bool:
 def shutdown(timeout: float | None = None) -> bool:
     """Close the present configuration as `Handle.close` does; True when there is none."""
     return _current is None or _current.close(timeout)
+
+
+def _follow(previous: Handle, config: Config) -> SpoolHandler:
+    """Replace a handler by one for other content. Where that fails the old one is put back."""
+    old = previous.handler
+    holder = _Holder()
+    _put_in_place_of(old, holder)
+    try:
+        previous.flush()  # into the old files, while their writers are there; and for the order
+        old.close()  # so that nobody needs the old supervisor, which has to make way for another one
+        successor = SpoolHandler(config, follows=old)
+    except BaseException:
+        holder.hand_over(old)
+        raise
+    holder.hand_over(successor)
+    return successor
+
+
+class _Holder(logging.Handler):
+    """Stands on the root logger while one handler makes way for another, and keeps what other threads log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: list[logging.LogRecord] = []
+        self._target: SpoolHandler | None = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Keep a copy with the message as it is now, or pass on when the successor is there."""
+        with _holding:
+            if self._target is not None:
+                return self._target.handle(record)
+            kept = copy.copy(record)
+            kept.msg, kept.args = render_message(record), None
+            kept.exc_text, kept.exc_info = render_exception(record), None
+            self._records.append(kept)
+        return True
+
+    def hand_over(self, target: SpoolHandler) -> None:
+        """Put ``target`` in place and give it what was kept."""
+        with _holding:
+            for record in self._records:
+                target.handle(record)
+            self._target = target
+            _put_in_place_of(self, target)
+
+
+def _put_in_place_of(old: logging.Handler, new: logging.Handler) -> None:
+    # One assignment: a thread that goes through the handlers this moment finds the one or the other.
+    handlers = logging.getLogger().handlers
+    if old in handlers:
+        handlers[handlers.index(old)] = new
 
 
 def _install(config: Config, handler: SpoolHandler) -> None:
@@ -118,8 +171,8 @@ def _seconds(timeout: float | None, config: Config) -> float:
 
 
 def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
+    global _configuring, _holding
+    _configuring, _holding = threading.RLock(), threading.RLock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)

@@ -10,7 +10,8 @@
     ├── EmbeddedServerError             the embedded server can not be found or does not start
     └── StreamError                     redis or valkey answered with an error
         ├── ServerAwayError             try again later: no connection, time-out, LOADING, OOM, READONLY, NOAUTH …
-        └── GroupMissingError           the stream or the writer's group is gone; make it again
+        ├── GroupMissingError           the stream or the writer's group is gone; make it again
+        └── LeaseLostError              another host writes for this writer by now; step back
 
 Whether to try again is the type, not a flag: ``ServerAwayError`` is retried for as long as it takes,
 everything else is reported.
@@ -56,6 +57,10 @@ class StreamError(RedislogkitError):
 
 class ServerAwayError(StreamError):
     """The server can not serve now; trying again later is right."""
+
+
+class LeaseLostError(StreamError):
+    """Another host holds the writer's lease by now; what was not confirmed is not ours to write."""
 
 
 class GroupMissingError(StreamError):

@@ -2,18 +2,33 @@
 
 Any number of processes may notice at once that nobody ships. The one that gets the start lock spawns; the
 lock travels into the new process, which frees it when its doorbell can be heard.
+
+One supervisor serves one stream on a host, so all its producers must mean the same server, stream and
+writers. Whoever starts a supervisor leaves a note about its configuration beside it. A producer that comes
+with another one is refused as long as that supervisor is needed: its records would end in the wrong files
+without a word. A supervisor that was launched by an application and has no producer left is asked to end
+instead, and the new configuration takes over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
+import signal
 import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
 
 from redislogkit import config as configuration
-from redislogkit.config import Config
-from redislogkit.spool import doorbell
+from redislogkit import identity, locking
+from redislogkit.config import Config, ProducerConfig, SupervisorConfig
+from redislogkit.errors import CorruptDataError, LockHeldError
+from redislogkit.spool import doorbell, header
 
 #: Descriptors that the new supervisor finds: its configuration, and the start lock.
 CONFIG_FD = 3
@@ -25,6 +40,13 @@ _CODE = (
     "from redislogkit.supervise import main; sys.exit(main(['--launched']))"
 )
 _SHELL = "/bin/sh"
+_START_LOCK: Final = "start.lock"
+_GATE: Final = "start.gate"
+#: Seconds to wait at the gate, which is held for less than a millisecond unless its holder is stopped there.
+_GATE_TIMEOUT: Final = 0.1
+_NOTE: Final = "supervised.json"
+#: Seconds that a supervisor nobody needs any more gets to drain and end.
+_HANDOVER: Final = 15.0
 
 
 def doorbell_path(config: Config) -> str:
@@ -37,27 +59,184 @@ def log_path(config: Config) -> str:
     return os.path.join(config.stream_dir, "supervisor.log")
 
 
+def lock_path(config: Config) -> str:
+    """The lock that a supervisor of the stream holds for as long as it lives."""
+    return os.path.join(config.stream_dir, "supervisor.lock")
+
+
 def prepare(config: Config) -> None:
     """Make the folders that producers and supervisor share. Raises ``OSError``."""
-    for folder in ("spool", "checkpoints"):
-        os.makedirs(os.path.join(config.stream_dir, folder), 0o700, exist_ok=True)
+    for name in ("spool", "checkpoints"):
+        folder = os.path.join(config.stream_dir, name)
+        os.makedirs(folder, 0o700, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"no permission to write to {folder}")
 
 
-def ensure_supervisor(config: Config) -> None:
-    """Start a supervisor for ``config`` unless one listens or is just starting. Raises ``OSError``."""
-    if doorbell.ring(doorbell_path(config)):
-        return
-    lock = os.open(
-        os.path.join(config.stream_dir, "start.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+# -- which configuration is in force --------------------------------------------------------------
+
+
+def announce(config: Config, *, launched: bool) -> None:
+    """Note that the supervisor of the stream works for ``config``. Raises ``OSError``."""
+    path = os.path.join(config.stream_dir, _NOTE)
+    note = {"digest": shared_digest(config), "source": config.source, "launched": launched}
+    beside = f"{path}.{os.getpid()}"
+    with open(beside, "w", encoding="utf-8") as file:
+        json.dump(note, file)
+    os.replace(beside, path)
+
+
+def check(config: Config, *, apart_from: str = "") -> None:
+    """Make sure that no supervisor works for another configuration of this stream.
+
+    Only what producers share counts: the sections redis, stream and writers. Waits for a supervisor that is
+    launched and no longer needed to end; the producer ``apart_from``, whose place is being taken, does not need
+    it. Raises ``LockHeldError``, which names the owner and both sources.
+    """
+    wanted = shared_digest(config)
+    deadline = time.monotonic() + _HANDOVER
+    asked = needed = False
+    while True:
+        with _gate(config):
+            heard = doorbell.is_heard(doorbell_path(config))
+            there = heard or _is_starting(config)
+            note = _read_note(config)
+        if not there or note.get("digest", wanted) == wanted:
+            return
+        # Twice, for a producer may be dying just now.
+        was_needed, needed = needed, heard and _is_needed(config, note, apart_from)
+        if (needed and was_needed) or time.monotonic() >= deadline:
+            raise LockHeldError(_refusal(config, note))
+        if heard and not needed and not asked:
+            asked = _ask_to_end(config)
+        time.sleep(0.01)
+
+
+def shared_digest(config: Config) -> str:
+    """Return what is equal for configurations that one supervisor can serve: redis, stream, writers."""
+    shared = msgspec.structs.replace(
+        config, producer=ProducerConfig(), supervisor=SupervisorConfig(), loggers={}, formatters={}
     )
+    return configuration.digest(shared)
+
+
+def _read_note(config: Config) -> dict[str, Any]:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open(os.path.join(config.stream_dir, _NOTE), encoding="utf-8") as file:
+            note = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _is_needed(config: Config, note: dict[str, Any], apart_from: str) -> bool:
+    """True for a supervisor that somebody else runs on purpose, or that has living producers."""
+    return not note.get("launched") or _has_producers(
+        os.path.join(config.stream_dir, "spool"), apart_from
+    )
+
+
+def _has_producers(root: str, apart_from: str) -> bool:
+    for name in os.listdir(root):
+        if apart_from and name.startswith(f"{apart_from}-"):
+            continue
+        try:
+            page = header.Header.open(os.path.join(root, name))
+        except (OSError, CorruptDataError):
+            continue
+        # The lock of a dead producer is the shipper's, which says so in the mark.
+        alive = not page.words[header.MARK] & header.RETIRED and not page.try_lock()
+        page.close()
+        if alive:
+            return True
+    return False
+
+
+def _ask_to_end(config: Config) -> bool:
+    """Have the supervisor drain and end; False while it is not known who it is."""
+    owner = locking.read_owner(lock_path(config))
+    pid = owner.get("pid")
+    here = (owner.get("host"), owner.get("boot_id")) == (identity.host_name(), identity.boot_id())
+    if not (here and isinstance(pid, int) and pid > 1 and owner.get("start") == identity.process_start(pid)):
+        return False
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGTERM)
+    return True
+
+
+def _refusal(config: Config, note: dict[str, Any]) -> str:
+    return (
+        f"stream {config.stream.name!r} in state_dir {config.state_dir} is supervised by "
+        f"{locking.describe(locking.read_owner(lock_path(config)))} for another configuration: "
+        f"{note.get('source') or 'a mapping'}, here {config.source or 'a mapping'}; redis, stream and writers must "
+        "be the same in both. Stop that supervisor and its producers, or give this configuration another "
+        "stream.name or state_dir"
+    )
+
+
+def _is_starting(config: Config) -> bool:
+    lock = _take_start_lock(config)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
+
+
+# -- starting -------------------------------------------------------------------------------------
+
+
+def ensure_supervisor(config: Config) -> bool:
+    """Start a supervisor for ``config`` unless one listens; False when somebody else is just starting one.
+
+    Never waits. Raises ``OSError``.
+    """
+    if doorbell.ring(doorbell_path(config)):
+        return True
+    with _gate(config):
+        lock = _take_start_lock(config)
+        if lock is None:
+            return False
+        if not doorbell.ring(doorbell_path(config)):
+            announce(config, launched=True)
+    try:
         if not doorbell.ring(doorbell_path(config)):
             _spawn(config, lock)
-    except BlockingIOError:
-        pass  # somebody is starting it
     finally:
         os.close(lock)
+    return True
+
+
+@contextlib.contextmanager
+def _gate(config: Config) -> Iterator[None]:
+    """Make taking the start lock and leaving the note one step for others."""
+    deadline = time.monotonic() + _GATE_TIMEOUT
+    gate = _open_lock_file(config, _GATE)
+    try:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.001)
+        yield
+    finally:
+        os.close(gate)
+
+
+def _open_lock_file(config: Config, name: str) -> int:
+    return os.open(os.path.join(config.stream_dir, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _take_start_lock(config: Config) -> int | None:
+    """Return a descriptor that holds the lock, None when somebody is just starting a supervisor."""
+    lock = _open_lock_file(config, _START_LOCK)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException as error:
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return lock
 
 
 def _spawn(config: Config, lock: int) -> None:

@@ -11,8 +11,6 @@ import json
 import os
 from typing import Any
 
-import filelock
-
 from redislogkit import identity
 from redislogkit.errors import LockHeldError
 
@@ -28,13 +26,16 @@ class OwnedLock:
     def __init__(self, path: str, what: str) -> None:
         self.path = path
         self._what = what
+        import filelock  # 30 ms; an application only reads who the owner is
+
+        self._timeout_error = filelock.Timeout
         self._lock = filelock.FileLock(path, mode=0o600, is_singleton=False)
 
     def acquire(self, timeout: float = 0.0) -> None:
         """Take the lock within ``timeout`` seconds. Raises ``LockHeldError``, which names the owner."""
         try:
             self._lock.acquire(timeout=timeout, poll_interval=0.02)
-        except filelock.Timeout:
+        except self._timeout_error:
             raise LockHeldError(
                 f"{self._what} is in use by {describe(read_owner(self.path))}; "
                 f"stop that process or choose another place (lock: {self.path})"
@@ -45,6 +46,14 @@ class OwnedLock:
     def release(self) -> None:
         """Free the lock; harmless when it is not held."""
         self._lock.release()
+
+    def abandon(self) -> None:
+        """In a forked child: close its copy of the descriptor. The parent's lock stays, and ends with the parent."""
+        # Newer releases of filelock have closed it after the fork, and say so here.
+        context = self._lock._context
+        fd, context.lock_file_fd = context.lock_file_fd, None
+        if fd is not None:
+            os.close(fd)
 
     def __enter__(self) -> OwnedLock:
         self.acquire()

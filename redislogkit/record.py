@@ -4,17 +4,21 @@ A record is stored as one msgpack array. What does not change within a process s
 `Facts`; a `Record` carries an attribute of its own only where it differs (``overrides``), so that
 a record passed on from another process (``QueueListener``) keeps its origin.
 
-Encoding must never fail and never hurt the caller: objects that msgpack does not know become their
-``repr``; whatever still fails (lone surrogates, huge integers, cycles, failing ``repr``) goes through
+Encoding must never fail and never hurt the caller, and what was encoded must decode in any other process:
+extras that are not plain data, and records that msgpack refuses (lone surrogates, huge integers), go through
 `sanitise`.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import logging
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -28,10 +32,22 @@ STANDARD_ATTRIBUTES: Final[frozenset[str]] = frozenset(_PLAIN_RECORD.__dict__) |
 }
 #: Length of a ``LogRecord.__dict__`` without extras that no formatter has touched yet.
 PLAIN_LENGTH: Final = len(_PLAIN_RECORD.__dict__)
+# A record unpickled from an older Python lacks an attribute, and may be as long with an extra.
+_NEWEST_ATTRIBUTE: Final = next(reversed(_PLAIN_RECORD.__dict__))
 
-MAX_DEPTH: Final = 6
+#: What an extra may be: levels of containers, values in all; and what `sanitise` leaves of each container.
+MAX_DEPTH: Final = 16
+MAX_VALUES: Final = 10_000
 MAX_ITEMS: Final = 1_000
 MAX_REPR: Final = 8_192
+
+#: Times that every formatter can show, seconds since the epoch: years 5 to 9987.
+EARLIEST: Final = -62_000_000_000.0
+LATEST: Final = 253_000_000_000.0
+
+Time: TypeAlias = Annotated[float, msgspec.Meta(ge=EARLIEST, lt=LATEST)]
+#: A sequence; above 63 bits neither redis nor a checkpoint could count on.
+Sequence: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Facts(msgspec.Struct, array_like=True, frozen=True):
@@ -41,7 +57,7 @@ class Facts(msgspec.Struct, array_like=True, frozen=True):
     host: str
     pid: int
     process_name: str
-    started: float
+    started: Time
     """Seconds since the epoch at which ``logging`` was loaded; base of ``relativeCreated``."""
     uid: int
     tty: str = ""
@@ -56,7 +72,7 @@ class Facts(msgspec.Struct, array_like=True, frozen=True):
 class Record(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
     """One log event, independent of ``logging.LogRecord``."""
 
-    created: float
+    created: Time
     levelno: int
     levelname: str
     name: str
@@ -79,10 +95,10 @@ class Record(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
 class Loss(msgspec.Struct, array_like=True, tag=2, frozen=True):
     """Stands where records were dropped: how many of one producer's sequence, and why."""
 
-    first: int
-    last: int
+    first: Sequence
+    last: Sequence
     cause: str
-    created: float
+    created: Time
 
 
 class End(msgspec.Struct, array_like=True, tag=3, frozen=True):
@@ -109,12 +125,13 @@ def decode_items(data: bytes | memoryview) -> list[Item]:
     """Decode a msgpack array of items.
 
     A record whose fields have odd types (a replaced record factory can do that) is coerced field by
-    field; it does not cost its neighbours. Raises ``msgspec.DecodeError`` when the bytes are no items.
+    field; it does not cost its neighbours. Raises ``ValueError`` or ``RecursionError`` when the bytes are
+    no array of anything.
     """
     try:
         return _items_decoder.decode(data)
     except msgspec.ValidationError:
-        return [_coerce_item(item) for item in msgspec.msgpack.decode(data)]
+        return [_coerce_item(item) for item in msgspec.msgpack.decode(data, type=list[Any])]
 
 
 def encode_facts(facts: Facts) -> bytes:
@@ -123,7 +140,7 @@ def encode_facts(facts: Facts) -> bytes:
 
 
 def decode_facts(data: bytes | memoryview) -> Facts:
-    """Decode facts; raises ``msgspec.DecodeError``."""
+    """Decode facts; raises ``ValueError``."""
     return _facts_decoder.decode(data)
 
 
@@ -136,12 +153,12 @@ def record_fields(
     is replaced by a text that says so.
     """
     attributes = record.__dict__
-    created = attributes.get("created") or 0.0
+    created = attributes.get("created")
+    if type(created) is not float or not EARLIEST <= created < LATEST:
+        created = _time_of(created)
     extra = None
-    if len(attributes) != PLAIN_LENGTH:
-        extra = {
-            str(key): value for key, value in attributes.items() if key not in STANDARD_ATTRIBUTES
-        } or None
+    if len(attributes) != PLAIN_LENGTH or _NEWEST_ATTRIBUTE not in attributes:
+        extra = _extras(attributes)
     exc_text = None
     if attributes.get("exc_info") or attributes.get("exc_text"):
         exc_text = render_exception(record)
@@ -151,11 +168,7 @@ def record_fields(
         or attributes.get("processName") != process_name
         or attributes.get("msecs") != int((created - int(created)) * 1000)
     ):
-        overrides = {
-            "process": attributes.get("process"),
-            "processName": attributes.get("processName"),
-            "msecs": attributes.get("msecs"),
-        }
+        overrides = _overrides(attributes)
     stack_info = attributes.get("stack_info")
     return (
         1,
@@ -178,15 +191,56 @@ def record_fields(
     )
 
 
+def _time_of(created: object) -> float:
+    """Seconds since the epoch of whatever a record factory has put there; 0.0 where it is no time."""
+    if isinstance(created, (int, float)) and EARLIEST <= created < LATEST:
+        return float(created)
+    return 0.0
+
+
+def _extras(attributes: dict[str, Any]) -> dict[str, Any] | None:
+    extra: dict[str, Any] = {}
+    for key in _extra_names(attributes):
+        if key in STANDARD_ATTRIBUTES:
+            continue
+        value = attributes.get(key)
+        if type(key) is not str:
+            key = safe_str(key)  # noqa: PLW2901
+        plain = type(value) in _SCALARS or _is_plain(value, 1, [MAX_VALUES])
+        extra[key] = value if plain else sanitise(value)
+    return extra or None
+
+
+def _extra_names(attributes: dict[str, Any]) -> list[Any]:
+    """Return the keys that may be extras: those behind what ``logging`` itself has set, as a rule."""
+    names: list[Any] = []
+    for key in reversed(tuple(attributes)):
+        if key == _NEWEST_ATTRIBUTE:
+            break
+        names.append(key)
+    if len(names) != len(attributes) - PLAIN_LENGTH:
+        return list(attributes)
+    names.reverse()
+    return names
+
+
+def _overrides(attributes: dict[str, Any]) -> dict[str, Any]:
+    overrides = {name: sanitise(attributes.get(name)) for name in ("process", "processName")}
+    if isinstance(msecs := attributes.get("msecs"), (int, float)) and 0 <= msecs < 1000:
+        overrides["msecs"] = sanitise(msecs)
+    return overrides
+
+
 def render_message(record: logging.LogRecord) -> str:
     """Merge message and arguments; a failure becomes part of the text instead of an exception."""
     try:
         message = record.getMessage()
         return message if type(message) is str else safe_str(message)
     except Exception as error:
+        attributes = record.__dict__
         return (
-            f"{safe_str(record.msg)} "
-            f"[redislogkit: arguments {safe_repr(record.args)} do not fit: {safe_repr(error)}]"
+            f"{safe_str(attributes.get('msg'))} "
+            f"[redislogkit: arguments {safe_repr(attributes.get('args'))} do not fit: {safe_repr(error)}]"
         )
 
 
@@ -195,9 +249,10 @@ _exception_formatter: Final = logging.Formatter()
 
 def render_exception(record: logging.LogRecord) -> str | None:
     """Render ``exc_info``, or return the ``exc_text`` that another handler has rendered already."""
-    if record.exc_text:
-        return safe_str(record.exc_text)
-    exc_info: Any = record.exc_info
+    attributes = record.__dict__
+    if attributes.get("exc_text"):
+        return safe_str(attributes["exc_text"])
+    exc_info: Any = attributes.get("exc_info")
     try:
         if isinstance(exc_info, BaseException):
             exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
@@ -213,7 +268,7 @@ def safe_repr(obj: object) -> str:
     try:
         text = str.__str__(repr(obj))
     except Exception:
-        text = f"<unrepresentable {type(obj).__name__}>"
+        text = _unrepresentable(obj)
     return text if len(text) <= MAX_REPR else text[:MAX_REPR] + "…"
 
 
@@ -225,34 +280,80 @@ def safe_str(obj: object) -> str:
         return safe_repr(obj)
 
 
-def sanitise(value: object, depth: int = 0) -> Any:
-    """Return ``value`` as something that msgpack encodes for certain.
-
-    Plain values stay what they are; lone surrogates become ``\\udcXX``, integers beyond 64 bits and
-    unknown objects text, containers are cut at `MAX_DEPTH` levels and `MAX_ITEMS` items.
-    """
-    if value is None or isinstance(value, (bool, float)):
-        return value if type(value) in (type(None), bool, float) else float(value or 0.0)
-    if isinstance(value, int):
-        number = int.__int__(value)
-        return number if -(2**63) <= number < 2**64 else _big_int(number)
-    if isinstance(value, str):
-        return _encodable(str.__str__(value))
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value)
-    if depth >= MAX_DEPTH:
-        return _encodable(safe_repr(value))
+def _unrepresentable(obj: object) -> str:
     try:
+        return f"<unrepresentable {type(obj).__name__}>"
+    except Exception:  # a metaclass can do that
+        return "<unrepresentable object>"
+
+
+_SCALARS: Final = frozenset([str, int, float, bool, bytes, type(None)])
+
+
+def _is_plain(value: Any, depth: int, budget: list[int]) -> bool:
+    """True for lists and string-keyed dictionaries of scalars, of exactly these types, within the limits."""
+    kind = type(value)
+    budget[0] -= 1
+    if kind in _SCALARS:
+        return True
+    if depth >= MAX_DEPTH or len(value if kind in (dict, list, tuple) else ()) > budget[0]:
+        return False
+    try:
+        if kind is dict:
+            return all(type(key) is str for key in value) and all(
+                _is_plain(item, depth + 1, budget) for item in value.values()
+            )
+        return kind in (list, tuple) and all(_is_plain(item, depth + 1, budget) for item in value)
+    except RuntimeError:  # changed by another thread
+        return False
+
+
+def sanitise(value: object) -> Any:
+    """Return ``value`` as something that msgpack encodes, and decodes, for certain. Never raises ``Exception``.
+
+    Plain values stay what they are; lone surrogates become ``\\udcXX``, dates ISO text, integers beyond 64
+    bits and unknown objects text. Containers are cut at `MAX_DEPTH` levels, `MAX_ITEMS` items each and
+    `MAX_VALUES` values in all, whatever they refer to.
+    """
+    return _sanitised(value, 0, [MAX_VALUES])
+
+
+def _sanitised(value: Any, depth: int, budget: list[int]) -> Any:
+    budget[0] -= 1
+    try:
+        # ``isinstance`` asks a proxy object for its class, and that may fail.
+        if value is None or isinstance(value, bool):
+            return value
+        for kind, convert in _CONVERSIONS:
+            if isinstance(value, kind):
+                return convert(value)
         if isinstance(value, Mapping):
-            return {
-                _encodable(safe_str(key)): sanitise(item, depth + 1)
-                for key, item in list(value.items())[:MAX_ITEMS]
-            }
+            return _sanitised_mapping(value, depth, budget)
         if isinstance(value, (list, tuple, set, frozenset)):
-            return [sanitise(item, depth + 1) for item in list(value)[:MAX_ITEMS]]
+            return _sanitised_items(value, depth, budget)
     except Exception:  # a container of the user's that does not behave, or changes meanwhile
-        return f"<unrepresentable {type(value).__name__}>"
+        return _encodable(_unrepresentable(value))
     return _encodable(safe_repr(value))
+
+
+def _sanitised_mapping(value: Mapping[Any, Any], depth: int, budget: list[int]) -> Any:
+    if depth >= MAX_DEPTH:
+        return _CUT
+    return {
+        _encodable(safe_str(key)): _sanitised(item, depth + 1, budget)
+        for key, item in _first(value.items(), budget)
+    }
+
+
+def _sanitised_items(value: Iterable[Any], depth: int, budget: list[int]) -> Any:
+    if depth >= MAX_DEPTH:
+        return _CUT
+    return [_sanitised(item, depth + 1, budget) for item in _first(value, budget)]
+
+
+def _first(items: Iterable[Any], budget: list[int]) -> list[Any]:
+    # A list at once: what converts the items may run user code, and that may change the container.
+    return list(islice(items, max(0, min(MAX_ITEMS, budget[0]))))
 
 
 def _big_int(number: int) -> str:
@@ -269,12 +370,29 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _int(value: int) -> Any:
+    number = int.__int__(value)
+    return number if -(2**63) <= number < 2**64 else _big_int(number)
+
+
+_CUT: Final = "…"
+#: Types whose subclasses become the plain type, or text; the first that fits counts.
+_CONVERSIONS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
+    (str, lambda value: _encodable(str.__str__(value))),
+    (int, _int),
+    (float, float.__float__),
+    ((bytes, bytearray), lambda value: bytes(memoryview(value))),
+    ((dt.date, dt.time), lambda value: _encodable(safe_str(value.isoformat()))),
+    ((decimal.Decimal, uuid.UUID), lambda value: _encodable(safe_str(value))),
+)
+
+
 def _coerce_item(item: Any) -> Item:
     """Make an item of whatever a producer sent; the types of a record's fields are forced."""
     if isinstance(item, list) and len(item) > 10 and item[0] == 1:
         f = item[1:] + [None] * (16 - len(item[1:]))
         return Record(
-            created=f[0] if isinstance(f[0], float) else float(f[0]) if isinstance(f[0], int) else 0.0,
+            created=_time_of(f[0]),
             levelno=f[1] if isinstance(f[1], int) else 0,
             levelname=safe_str(f[2]),
             name=safe_str(f[3]),
@@ -291,7 +409,16 @@ def _coerce_item(item: Any) -> Item:
             overrides={safe_str(k): v for k, v in f[14].items()} if isinstance(f[14], dict) else None,
             text=_text_or_none(f[15]),
         )
-    return msgspec.convert(item, Record | Loss | End)
+    try:
+        return msgspec.convert(item, Record | Loss | End)
+    except (ValueError, RecursionError) as error:
+        return unreadable(str(error))
+
+
+def unreadable(reason: str) -> Record:
+    """Return what takes the place of an item that can not be decoded, so that its sequence is accounted for."""
+    message = f"[redislogkit: this record can not be decoded: {reason}]"
+    return Record(0.0, logging.ERROR, "ERROR", "redislogkit", message, "", 0, "", None, None)
 
 
 def _text_or_none(value: object) -> str | None:

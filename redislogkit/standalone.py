@@ -1,7 +1,8 @@
 """Writers without a supervisor: ``AsyncRedisFileWriter`` and ``AsyncRedisTTYWriter`` on an existing stream.
 
 Each starts a thread when it is made, and ends with its ``stop_event`` or by `close`. They keep a checkpoint
-like every writer, so a restart goes on where it stopped.
+like every writer, so a restart goes on where it stopped. A second one for the same destination is refused where
+that is a file, and stands by where it is the terminals, which one writer serves for all processes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import threading
 from typing import Protocol
 
 from redislogkit import config as configuration
+from redislogkit import identity, locking
+from redislogkit.errors import LockHeldError
 from redislogkit.producer import seed
 from redislogkit.stream.client import StreamClient
 from redislogkit.writers.base import Destination, Writer
@@ -20,6 +23,7 @@ from redislogkit.writers.file import FileDestination
 from redislogkit.writers.tty import TtyDestination
 
 _JOIN_TIMEOUT = 10.0
+_STAND_BY = 0.25
 
 
 class StopEvent(Protocol):
@@ -54,16 +58,19 @@ class _StandaloneWriter:
         self._closing = threading.Event()
         folder = os.path.join(seed.state_dir(url, stream_name), "checkpoints")
         os.makedirs(folder, 0o700, exist_ok=True)
+        checkpoint = os.path.join(folder, name)
+        self._lock = locking.OwnedLock(f"{checkpoint}.lock", f"writer {name!r} of stream {stream_name!r}")
         self._writer = Writer(
             name,
             lambda: StreamClient(url, stream_name),
             destination,
-            Checkpoint(os.path.join(folder, name)),
+            Checkpoint(checkpoint),
             lambda _level, _name: True,
             self._report,
             start_after=last_id,
             block=0.25 if block is None else min(block / 1000, 1.0),
             lock_timeout=lock_timeout,
+            owner=f"{identity.host_name()}:{folder}",
         )
         self._thread = threading.Thread(target=self._run, name=f"redislogkit-{name}")
         self._thread.start()
@@ -76,10 +83,27 @@ class _StandaloneWriter:
 
     def _run(self) -> None:
         try:
-            self._writer.run(self._stopping)
+            if self._stand_by():
+                self._writer.run(self._stopping)
         except Exception as error:  # kept for the owner to see; a thread has nobody to raise to
             self.error = error
             self._report(str(error))
+        finally:
+            self._lock.release()
+
+    def _stand_by(self) -> bool:
+        """Wait until no other process runs this writer; False when it is to end before."""
+        reported = False
+        while not self._stopping():
+            try:
+                self._lock.acquire(_STAND_BY)
+            except LockHeldError as error:
+                if not reported:
+                    self._report(f"standing by: {error}")
+                reported = True
+            else:
+                return True
+        return False
 
     def close(self, timeout: float = _JOIN_TIMEOUT) -> None:
         """Write what the stream still has and end, within ``timeout`` seconds."""
@@ -111,6 +135,7 @@ class AsyncRedisFileWriter(_StandaloneWriter):
     Raises:
         ValueError: ``stream_name`` or ``filename`` is missing.
         OSError: ``filename`` can not be a file.
+        LockHeldError: Another writer has the file; the message names its process.
     """
 
     def __init__(
@@ -131,6 +156,7 @@ class AsyncRedisFileWriter(_StandaloneWriter):
             raise ValueError("filename must name the file to write, got nothing")
         settings = seed.file_writer(filename, max_bytes, backup_count, lock_timeout)
         self.filename = settings["path"]
+        _refuse_second_writer(self.filename, lock_timeout)
         config = configuration.load({"formatters": {"plain": {}}, "writers": {"file": settings}})
         section = config.writers["file"]
         assert isinstance(section, configuration.FileWriterConfig)
@@ -177,3 +203,10 @@ class AsyncRedisTTYWriter(_StandaloneWriter):
             stop_event,
             block,
         )
+
+
+def _refuse_second_writer(path: str, timeout: float) -> None:
+    """Raise ``LockHeldError`` here and not in the writer's thread, where nobody would see it."""
+    lock = locking.OwnedLock(locking.beside(path), f"log file {path}")
+    lock.acquire(timeout)
+    lock.release()

@@ -1,7 +1,7 @@
 """``python -m redislogkit.supervise [log.toml]``: run shipper, writers and embedded server in the foreground.
 
-Exit codes: 0 everything was written; 2 wrong usage or configuration; 3 a child was set aside and its part
-is not written; 4 another supervisor runs already.
+Exit codes: 0 everything was written; 2 wrong usage or configuration; 3 a child was set aside or could not finish,
+and what is not written waits in the spools; 4 another supervisor runs already.
 """
 
 from __future__ import annotations
@@ -30,6 +30,14 @@ def report(message: str) -> None:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         sys.stderr.write(f"{stamp} redislogkit[{os.getpid()}] {message}\n")
         sys.stderr.flush()
+
+
+def _report_bounded(message: str) -> None:
+    """The same for a supervisor whose stderr is a file that nobody rotates."""
+    with contextlib.suppress(OSError):
+        if os.fstat(2).st_size > _LARGEST_LOG:
+            os.ftruncate(2, 0)
+    report(message)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,13 +73,13 @@ def _foreground(source: str | None) -> int:
 
 def _launched() -> int:
     """Started by `redislogkit.launch`: configuration and start lock come as open files."""
+    # The application's sockets and pipes, where it lets them be inherited, are not ours to keep open.
+    os.closerange(launch.START_LOCK_FD + 1, os.sysconf("SC_OPEN_MAX"))
     with open(launch.CONFIG_FD, "rb") as file:
         config = configuration.from_bytes(file.read())
     os.set_inheritable(launch.START_LOCK_FD, False)
     os.chdir(config.stream_dir)
-    if os.fstat(2).st_size > _LARGEST_LOG:
-        os.ftruncate(2, 0)
-    manager = Manager(config, report, launched=True)
+    manager = Manager(config, _report_bounded, launched=True)
     manager.acquire(_PREDECESSOR_TIMEOUT)
     os.close(launch.START_LOCK_FD)
     return manager.run()

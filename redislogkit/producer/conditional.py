@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from redislogkit.record import safe_str
+
 
 class ConditionalFormatter(logging.Formatter):
     """Appends `` - field: value`` for each of ``optional_fields`` that a record has.
@@ -32,4 +34,4 @@ class ConditionalFormatter(logging.Formatter):
         """Format the fixed part and append the fields that are there."""
         text = super().formatMessage(record)
         present = [field for field in self.optional_fields if field in record.__dict__]
-        return text + "".join(f" - {field}: {record.__dict__[field]}" for field in present)
+        return text + "".join(f" - {field}: {safe_str(record.__dict__[field])}" for field in present)

@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -22,11 +23,15 @@ from redislogkit import config as configuration
 from redislogkit import identity, launch, record, terminal
 from redislogkit.config import Config
 from redislogkit.errors import SpoolError
+from redislogkit.producer import leftover
 from redislogkit.spool import doorbell, header
 from redislogkit.spool.producer_end import ProducerEnd, SpoolSettings
 
 _START_PAUSE: Final = 5.0
 _LOOK_INTERVAL: Final = 1.0
+#: Frames that a record may need beyond the recursion limit, when it is logged right below it.
+_MORE_STACK: Final = 200
+_THREAD_MODULE: Final = "redislogkit.ship.thread"
 _CUT_NOTE: Final = " … [redislogkit: cut, the record had {} bytes]"
 
 
@@ -34,9 +39,16 @@ class OwnShipper(Protocol):
     """What ``ship = "thread"`` needs of the thread that ships. Implemented elsewhere, as it imports redis."""
 
     ident: int | None
+    """The thread's identifier; None as soon as it has ended."""
 
     def close(self, timeout: float) -> None:
         """Tell it to ship what is left, at most ``timeout`` seconds long, and to end; do not wait for it."""
+
+    def forget(self) -> None:
+        """In a forked child: close the descriptors that were the parent's."""
+
+    def silence(self) -> None:
+        """The process ends: remove what would be left of it on disk, the doorbell."""
 
 
 class SpoolHandler(logging.Handler):
@@ -48,35 +60,48 @@ class SpoolHandler(logging.Handler):
     Args:
         config: As for `redislogkit.configure`: a path, a mapping, or None; or a loaded configuration.
         level: Level of the handler; by default ``producer.level`` of the configuration.
+        follows: Handler of this process whose place this one will take; it does not count as one that needs
+            the present supervisor.
 
     Raises:
         ConfigError: The configuration is wrong.
         SpoolError: ``state_dir`` can not be used.
+        LockHeldError: A supervisor with another configuration is responsible for this stream on this host.
     """
 
     def __init__(
         self,
         config: str | os.PathLike[str] | Mapping[str, Any] | Config | None = None,
         level: int | str | None = None,
+        *,
+        follows: SpoolHandler | None = None,
     ) -> None:
         self.config = config if isinstance(config, Config) else configuration.load(config)
-        super().__init__(self.config.producer.level if level is None else level)
         try:
             launch.prepare(self.config)
         except OSError as error:
             raise SpoolError(
                 f"state_dir must be a folder that this process can write to, got {self.config.state_dir}: {error}"
             ) from error
+        if self.config.producer.ship == "thread":
+            # Now and not in the first logging call, which may come under anybody's lock.
+            importlib.import_module(_THREAD_MODULE)
+        before = "" if follows is None else follows._end.producer
+        if _needs_supervisor(self.config):
+            launch.check(self.config, apart_from=before)
+        # Only now: ``logging`` must not learn of a handler that could not be made.
+        super().__init__(self.config.producer.level if level is None else level)
         self.errors = 0
         """Records that could only be kept as a note that they failed."""
         self._terminal = terminal.find_terminal()
+        # Read now: the first record may come from a ``__del__`` at interpreter teardown, without ``open``.
+        self._host, self._boot_id = identity.host_name(), identity.boot_id()
         self._next_start = 0.0
         self._own_shipper: OwnShipper | None = None
-        self._own_thread: int | None = None
         self._begin()
         _handlers.add(self)
-        if self.config.producer.ship == "supervisor":
-            self._somebody_must_ship()
+        if self.config.supervisor.autostart and _needs_supervisor(self.config):
+            self._start_supervisor(before)
 
     def _begin(self) -> None:
         """Take up a spool of this process's own; its files are made by the first record."""
@@ -86,7 +111,7 @@ class SpoolHandler(logging.Handler):
         self._append_lock = threading.RLock()
         self._looked_at = self._look_at = 0.0
         self._own_shipper = None
-        self._own_thread = None
+        self._closed_at = -1
         bell = launch.doorbell_path(config)
         if config.producer.ship == "thread":
             bell += f"-{os.getpid()}-{os.urandom(4).hex()}"
@@ -104,40 +129,87 @@ class SpoolHandler(logging.Handler):
     # -- the path of a record -------------------------------------------------------------------
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Filter and emit, without ``logging``'s lock around it. A filter that raises lets the record pass."""
+        """Filter and emit, without ``logging``'s lock around it. A filter that raises lets the record pass.
+
+        Raises only what reaches it from outside (``KeyboardInterrupt``, say), and ``RecursionError`` where the
+        stack has no room for a single call more.
+        """
         try:
             passed: Any = self.filter(record)
+            rejected = not passed
         except Exception:
-            passed = True
+            passed, rejected = True, False
+        if rejected:
+            return False
         if isinstance(passed, logging.LogRecord):
             record = passed
-        if passed:
+        try:
             self.emit(record)
-        return bool(passed)
+        except RecursionError:
+            self._emit_with_more_stack(record)
+        return True
+
+    def _emit_with_more_stack(self, record: logging.LogRecord) -> None:
+        """Logged right below the recursion limit: a second try with a few frames more."""
+        global _stretched
+        with _limit_lock:
+            if _stretched:
+                raise RecursionError("logging calls itself")  # by an argument's __str__, say
+            limit = sys.getrecursionlimit()
+            sys.setrecursionlimit(limit)  # fails where it could not be put back either
+            sys.setrecursionlimit(limit + _MORE_STACK)
+            try:
+                _stretched = True
+                self.emit(record)
+            finally:
+                sys.setrecursionlimit(limit)
+                _stretched = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Copy one record into the spool. Never raises ``Exception``."""
-        if record.process != self._pid:
-            self._identify(record)
-        elif record.thread == self._own_thread is not None:
-            return
+        """Copy one record into the spool. Of ``Exception``, raises only ``RecursionError``."""
         try:
+            # A replaced record factory may leave out anything; in the dictionary that is no error.
+            attributes = record.__dict__
+            if attributes.get("process") != self._pid:
+                self._identify(attributes)
+            elif self._own_shipper is not None and attributes.get("thread") == self._own_shipper.ident:
+                return
             fields = _fields(record, self._pid, self._process_name, self._text(record))
             payload = _encode(fields)
             if len(payload) > self._max_payload:
                 payload = shortened(fields, self._max_payload)
-            with self._append_lock:
-                self._end.append(payload, record.levelno)
-            if not self._looked_at <= record.created < self._look_at:
-                self._look_for_shipper(record.created)
+            self._store(payload, attributes.get("levelno"))
+            created = attributes.get("created")
+        except RecursionError:
+            raise
         except Exception as error:
             self._keep_note(record, error)
+            created = None
+        if type(created) is not float or not self._looked_at <= created < self._look_at:
+            try:
+                self._look_for_shipper()
+            except RecursionError:  # the record is stored: no second try
+                pass
 
-    def _look_for_shipper(self, created: float) -> None:
+    def _store(self, payload: bytes, levelno: Any) -> None:
+        with self._append_lock:
+            end = self._end
+            before = end.sequence
+            try:
+                end.append(payload, levelno if isinstance(levelno, int) else logging.CRITICAL)
+            except Exception:
+                if end.sequence == before:
+                    raise  # else it is stored, and what has failed came behind that
+
+    def _look_for_shipper(self) -> None:
         """Once in a while, by the records' own clock: is there still somebody who ships?"""
-        self._looked_at, self._look_at = created, created + _LOOK_INTERVAL
-        if not doorbell.is_heard(self._settings.doorbell):
-            self._somebody_must_ship()
+        now = time.time()
+        if self._looked_at <= now < self._look_at:
+            return  # a record passed on from elsewhere, or without a time
+        self._looked_at, self._look_at = now, now + _LOOK_INTERVAL
+        with contextlib.suppress(Exception):
+            if not doorbell.is_heard(self._settings.doorbell):
+                self._somebody_must_ship()
 
     def _text(self, record: logging.LogRecord) -> str | None:
         """Format in the caller where a formatter is set."""
@@ -149,39 +221,39 @@ class SpoolHandler(logging.Handler):
         except Exception:
             return None
 
-    def _identify(self, record: logging.LogRecord) -> None:
+    def _identify(self, attributes: Mapping[str, Any]) -> None:
         """On a process's first record, and after a fork that ran no Python hook."""
         pid = os.getpid()
         if self._pid and self._pid != pid:
             self._after_fork()
         if not self._pid:
             self._pid = pid
-            name = record.processName if record.process == pid else None
+            name = attributes.get("processName") if attributes.get("process") == pid else None
             self._process_name = _safe_str(name or "MainProcess")
 
     def _keep_note(self, log_record: logging.LogRecord, error: Exception) -> None:
-        """A record that nothing can be made of (no stack left, no memory): what can be said about it."""
+        """A record that nothing can be made of (no memory, no ``LogRecord`` at all): what can be said of it."""
         self.errors += 1
         with contextlib.suppress(Exception):
-            note = f"[redislogkit: record lost: {record.safe_repr(error)}] {record.safe_str(log_record.msg)[:1000]}"
-            created = float(log_record.created)
-            place = (record.safe_str(log_record.name), note, "", 0, "", None, None)
-            payload = record.encode((1, created, 40, "ERROR", *place))
-            with self._append_lock:
-                self._end.append(payload, 40)
+            said = record.safe_str(getattr(log_record, "msg", log_record))[:1000]
+            note = f"{said} [redislogkit: this is all of a record that could not be read: {record.safe_repr(error)}]"
+            created = getattr(log_record, "created", None)
+            place = (record.safe_str(getattr(log_record, "name", "")), note, "", 0, "", None, None)
+            fields = (1, created if type(created) is float else time.time(), logging.ERROR, "ERROR", *place)
+            self._store(_encode(fields), logging.ERROR)
 
     def _facts(self, producer: str) -> record.Facts:
         path, device = self._terminal
         return record.Facts(
             producer=producer,
-            host=identity.host_name(),
+            host=self._host,
             pid=self._pid,
             process_name=self._process_name,
             started=_logging_started(),
             uid=os.geteuid(),
             tty=path,
             tty_device=device,
-            boot_id=identity.boot_id(),
+            boot_id=self._boot_id,
             ships_itself=self.config.producer.ship == "thread",
         )
 
@@ -199,31 +271,49 @@ class SpoolHandler(logging.Handler):
             if self.config.supervisor.autostart and _needs_supervisor(self.config):
                 launch.ensure_supervisor(self.config)
 
+    def _start_supervisor(self, before: str) -> None:
+        try:
+            ready = launch.ensure_supervisor(self.config)
+        except OSError:
+            return  # no room for a process: it is tried again while records come
+        if not ready:
+            launch.check(self.config, apart_from=before)
+
     def _start_thread(self) -> None:
-        if self._own_shipper is None and not _exiting:
-            # Loaded by name: only here does an application import redis, and only when asked to.
-            module = importlib.import_module("redislogkit.ship.thread")
-            self._own_shipper = module.start(self.config, self._settings.doorbell, self._end.producer)
-            self._own_thread = self._own_shipper.ident
+        if _exiting or (self._own_shipper is not None and self._own_shipper.ident is not None):
+            return
+        # Loaded by name: only here does an application import redis, and only when asked to.
+        module = importlib.import_module(_THREAD_MODULE)
+        self._own_shipper = module.start(self.config, self._settings.doorbell, self._end.producer)
 
     # -- waiting, closing -----------------------------------------------------------------------
 
     def wait_until_written(self, timeout: float) -> bool:
         """Wait until every record up to now is written (``ack = "stream"``: is in the stream).
 
-        Returns False when ``timeout`` seconds have not been enough.
+        Returns False when ``timeout`` seconds have not been enough, or when nobody is there to ship and nobody
+        can be started.
         """
         target = self._end.sequence
-        by_writers = self.config.producer.ack == "writer"
         deadline = time.monotonic() + timeout
         pause = 0.0005
-        while self._end.position(by_writers) < target:
+        while not self._has_reached(target):
             left = deadline - time.monotonic()
-            if left <= 0 or not (self._end.nudge() or self.config.supervisor.autostart):
+            if left <= 0 or not (self._end.nudge() or self._can_start_shipper()):
                 return False
             time.sleep(min(pause, left))
             pause = min(pause * 1.5, 0.01)
         return True
+
+    def _has_reached(self, target: int) -> bool:
+        by_writers = self.config.producer.ack == "writer"
+        if target == self._closed_at:
+            return leftover.is_done(self._settings.root, self._end.producer, target, by_writers=by_writers)
+        return self._end.position(by_writers) >= target
+
+    def _can_start_shipper(self) -> bool:
+        by_thread = self.config.producer.ship == "thread" and not _exiting
+        return by_thread or (self.config.supervisor.autostart and _needs_supervisor(self.config))
 
     def stats(self) -> dict[str, Any]:
         """Counts of this process: sequences, what was lost by cause, what waits."""
@@ -241,22 +331,46 @@ class SpoolHandler(logging.Handler):
         }
 
     def close(self) -> None:
-        """Leave the spool to the shipper. At interpreter exit wait for the writers, but not for long."""
-        timeout = self.config.producer.shutdown_timeout
+        """Leave the spool to the shipper. Waits only at interpreter exit, and not for long.
+
+        A record that is logged later is taken all the same. The exit of the process waits for what was left
+        here, too.
+        """
         if _exiting:
-            self.wait_until_written(timeout)
-        else:
-            with self._append_lock:
-                self._end.close()
+            self._wait_at_exit()
             if self._own_shipper is not None:
-                # Not waited for: ``dictConfig`` holds logging's own lock while it closes handlers.
-                self._own_shipper.close(timeout)
-                self._own_shipper = self._own_thread = None
+                self._own_shipper.silence()
+        else:
+            self._leave_spool()
         super().close()
+
+    def _leave_spool(self) -> None:
+        with self._append_lock:
+            if self._closed_at != self._end.sequence:
+                self._end.close()
+                self._closed_at = self._end.sequence
+                _leave_behind(self)
+            own, self._own_shipper = self._own_shipper, None
+            self._next_start = 0.0
+        if own is not None:
+            # Not waited for: ``dictConfig`` holds logging's own lock while it closes handlers.
+            own.close(self.config.producer.shutdown_timeout)
+
+    def _wait_at_exit(self) -> None:
+        """Wait as long as the ``shutdown_timeout`` is not used up, over all handlers. Ctrl-C ends it."""
+        global _waited
+        began = time.monotonic()
+        try:
+            self.wait_until_written(self.config.producer.shutdown_timeout - _waited)
+        except KeyboardInterrupt:
+            _waited = float("inf")
+        _waited += time.monotonic() - began
 
     def _after_fork(self) -> None:
         """In a forked child: another process is another producer, with a spool of its own."""
         self._end.forget()
+        if self._own_shipper is not None:
+            self._own_shipper.forget()
         self._next_start = 0.0
         self._begin()
 
@@ -294,19 +408,41 @@ _safe_str = record.safe_str
 
 #: Handlers of this process, for the hooks below.
 _handlers: weakref.WeakSet[SpoolHandler] = weakref.WeakSet()
+#: Closed handlers whose spools were not yet written: the exit waits for them.
+_left_behind: list[SpoolHandler] = []
 _exiting = False
+_waited = 0.0  # seconds spent at exit so far
+_limit_lock = threading.RLock()
+_stretched = False
 
 
-def _note_exit() -> None:
+def _leave_behind(handler: SpoolHandler) -> None:
+    _left_behind[:] = [
+        other for other in _left_behind if other is not handler and not other._has_reached(other._closed_at)
+    ]
+    _left_behind.append(handler)
+
+
+def _at_exit() -> None:
+    """Wait for everything there is; ``logging.shutdown`` then closes the handlers that it still knows.
+
+    ``dictConfig`` makes it forget those that were there before, and what is logged by other exit hooks
+    comes in between.
+    """
     global _exiting
     _exiting = True
+    for handler in [*_left_behind, *_handlers]:
+        handler._wait_at_exit()
 
 
 def _renew_in_child() -> None:
+    global _limit_lock
+    _limit_lock = threading.RLock()
+    _left_behind.clear()
     for handler in list(_handlers):
         handler._after_fork()
 
 
 # Runs before ``logging.shutdown``, which is registered when ``logging`` is loaded: atexit goes backwards.
-atexit.register(_note_exit)
+atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_renew_in_child)

@@ -26,6 +26,7 @@ class AsyncBufferedRedisHandler(SpoolHandler):
         redis_port: Its port.
         redis_db: Number of the database.
         stream_name: Name of the stream; by default one that all processes with the same arguments share.
+            Hosts that share a server need a name each.
         buffer_size: Records that end the wait for company.
         flush_interval: Seconds that a record may wait for company.
         start_tty_writer: Write to the terminal of the process that logs.
@@ -39,6 +40,7 @@ class AsyncBufferedRedisHandler(SpoolHandler):
 
     Raises:
         ConfigError: An argument is wrong.
+        LockHeldError: Living processes use the same stream and file with other arguments for the rotation.
         FileNotFoundError, IsADirectoryError: ``filename`` can not be a file.
     """
 
@@ -61,9 +63,13 @@ class AsyncBufferedRedisHandler(SpoolHandler):
         writers: dict[str, Any] = {}
         if start_tty_writer:
             writers["tty"] = {"type": "tty", "formatter": "plain"}
+        path = None
         if filename is not None:
-            writers["file"] = file_writer(filename, max_bytes, backup_count, lock_timeout)
-        place = (redis_host, redis_port, redis_db, writers.get("file", {}).get("path"), start_tty_writer)
+            section = file_writer(filename, max_bytes, backup_count, lock_timeout)
+            path = section["path"]
+            # Named after the file: two files of one stream are two readers of it.
+            writers[f"file-{digest(path)}"] = section
+        place = (redis_host, redis_port, redis_db, path, start_tty_writer)
         mapping = {
             "state_dir": state_dir(*place),
             "redis": {"url": url(redis_host, redis_port, redis_db)},
@@ -82,7 +88,7 @@ class AsyncBufferedRedisHandler(SpoolHandler):
         self.redis_port = redis_port
         self.redis_db = redis_db
         self.stream_name = self.config.stream.name
-        self.filename = writers.get("file", {}).get("path")
+        self.filename = path
 
 
 def file_writer(

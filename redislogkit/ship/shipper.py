@@ -4,8 +4,8 @@ Theory of operation. One loop over all spools of the host (or, in a thread of th
 own):
 
 * *collect* whole frames into a pending batch; it leaves when it is large enough or `flush_interval` old;
-* *send* it with one idempotent script call. On failure the very same entries are sent again, for as long
-  as it takes; meanwhile nothing more is collected and the spools are the buffer;
+* *send* it with one idempotent script call. After a failure nothing is known about what the server has, so it
+  is asked, and the spools are read again from there, for as long as it takes; they are the buffer;
 * *follow* the positions that the writers publish, put them into the spools' headers, and release what
   every writer has durably written (``ack = "writer"``) or the stream has confirmed (``ack = "stream"``);
 * *look after* dead producers: a spool whose lock is free is retired, drained, confirmed and removed.
@@ -14,37 +14,65 @@ The server's memory of a stream has an epoch. Whenever it may have changed (each
 append that says so, a position answer that says so) the shipper asks how far each producer has come in
 the stream and reads the retained segments again from there. Writers drop what they have written, so
 sending too much is harmless, and sending too little is impossible while the segments are kept.
+
+*Draining* reads each spool until it has caught up with it once, and waits until that much is safe. A producer
+that goes on logging can therefore not keep a stopping shipper busy; what comes later stays in the spool.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from redislogkit import record
-from redislogkit.errors import CorruptDataError, RedislogkitError, ServerAwayError
+from redislogkit.errors import RedislogkitError, ServerAwayError
+from redislogkit.ship.spools import SpoolSet
 from redislogkit.spool import doorbell as doorbells
-from redislogkit.spool.shipper_end import ShipperEnd, spool_names, sweep_hidden
+from redislogkit.spool.shipper_end import ShipperEnd
 from redislogkit.stream import batch
-from redislogkit.stream.client import FULL, LOST, StreamClient
+from redislogkit.stream.client import FULL, LOST, Position
 
 #: Raw bytes that end the wait for company, and that one entry has at most (but for one large record).
 FULL_BATCH: Final = 64 * 1024
 LARGE_BATCH: Final = 256 * 1024
 _HOUSEKEEPING: Final = 1.0
+_SOON: Final = 0.1
 _BEAT: Final = 0.25
 #: A server that is away for less than this (it is just starting) is not worth a line.
 _PATIENCE: Final = 1.0
-_POSITIONS_PAUSE: Final = 0.01
-_LONGEST_POSITIONS_PAUSE: Final = 0.25
-_LONGEST_SLEEP: Final = 1.0
+_FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 2.0
+_FULL_PAUSE: Final = 0.1
+_POSITIONS_PAUSE: Final = 0.004
+_LONGEST_POSITIONS_PAUSE: Final = 0.25
+_PRODUCERS_AT_ONCE: Final = 1000
+_LONGEST_SLEEP: Final = 1.0
+_DRAIN_PAUSE: Final = 0.002
+_DRAIN_HOUSEKEEPING: Final = 0.02
 
 Encode = Callable[[Sequence[batch.RawRun]], list[batch.Entry]]
+
+
+class StreamEnd(Protocol):
+    """What the shipper needs of the stream, as `StreamClient` has it."""
+
+    def attach(self, epoch: str, writers: Sequence[str]) -> str:
+        """Make sure that the stream exists and keeps all for ``writers``; return its epoch."""
+
+    def append(self, entries: Iterable[batch.Entry], epoch: str, max_records: int) -> int:
+        """Append entries in order, once. Return how many were new, or `LOST` or `FULL`."""
+
+    def positions(self, producers: Sequence[str], writers: Sequence[str]) -> tuple[str, dict[str, Position]]:
+        """Return the epoch ("" when the stream is gone) and the position of each producer."""
+
+    def forget_producers(self, producers: Sequence[str]) -> None:
+        """Drop what the server remembers of producers whose spools are gone."""
+
+    def close(self) -> None:
+        """Close the connection."""
 
 
 class ShipperSettings(NamedTuple):
@@ -57,6 +85,8 @@ class ShipperSettings(NamedTuple):
     max_records: int
     writers: tuple[str, ...]
     """Writers whose positions release a spool; empty: the stream's confirmation does (``ack = "stream"``)."""
+    registered: tuple[str, ...] = ()
+    """Writers that will read the stream: nothing is trimmed before they have."""
     own: str = ""
     """Producer whose spools alone are shipped while alive (thread mode); empty: all but those."""
 
@@ -71,6 +101,8 @@ class Status(NamedTuple):
     spools: int
     error: str
     """Why the stream can not be reached, empty when it can."""
+    rings: int
+    """How often the doorbell has been heard: somebody is there, with or without a spool."""
 
 
 class Shipper:
@@ -79,7 +111,7 @@ class Shipper:
     def __init__(
         self,
         settings: ShipperSettings,
-        connect: Callable[[], StreamClient],
+        connect: Callable[[], StreamEnd],
         encode: Encode,
         bell: doorbells.Doorbell,
         report: Callable[[str], None],
@@ -89,16 +121,19 @@ class Shipper:
         self._encode = encode
         self._bell = bell
         self._report = report
-        self._client: StreamClient | None = None
+        self._client: StreamEnd | None = None
         self._epoch = ""
-        self._spools: dict[str, ShipperEnd] = {}
-        self._passed_over: set[str] = set()  # unreadable, or somebody else's; looked at again now and then
-        self._reported: set[str] = set()
+        self._spools = SpoolSet(settings.root, settings.own, report)
+        self._turn = 0
+        self._collected = 0  # bytes, ever
+        self._backlog = False
+        self._caught_up: set[str] = set()  # directories; while draining
         self._pending: list[batch.RawRun] = []
         self._pending_bytes = 0
         self._pending_records = 0
         self._pending_since = 0.0
         self._entries: list[batch.Entry] = []
+        self._refused = False
         self._failures = 0
         self._away_since = 0.0
         self._next_try = 0.0
@@ -108,6 +143,8 @@ class Shipper:
         self._next_housekeeping = 0.0
         self._last_active = 0.0
         self._sleeping = False
+        self._collected_before = -1
+        self._rings = 0
         self._error = ""
         self.shipped_records = 0
 
@@ -121,40 +158,43 @@ class Shipper:
         *,
         drain_timeout: float = 10.0,
         abandoned: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Ship until ``stopping()``, then drain for at most ``drain_timeout`` seconds.
+    ) -> bool:
+        """Ship until ``stopping()``, then drain for at most ``drain_timeout`` seconds; True if that was enough.
 
         ``wake`` are descriptors that end a sleep; ``beat`` gets a status at least every second;
         ``abandoned`` says that there is no time to drain.
         """
-        deadline: float | None = None
         try:
-            while True:
-                if deadline is None and stopping():
-                    deadline = time.monotonic() + drain_timeout
-                    self._next_housekeeping = 0.0
-                self.step(draining=deadline is not None)
-                now = time.monotonic()
-                if now >= self._next_beat:
-                    self._next_beat = now + _BEAT
-                    beat(self.status())
-                if deadline is None:
-                    self._wait(wake)
-                elif now >= deadline or abandoned() or (not self._news() and not self.status().outstanding):
-                    return
-                else:
-                    time.sleep(0.002)
+            while not stopping():
+                self.step()
+                self._give_beat(beat)
+                self._wait(wake)
+            self._next_housekeeping = 0.0
+            deadline = time.monotonic() + drain_timeout
+            while not abandoned() and time.monotonic() < deadline:
+                self.step(draining=True)
+                self._give_beat(beat)
+                if self.is_drained():
+                    return True
+                time.sleep(_DRAIN_PAUSE)
+            return False
         finally:
             self.close()
+
+    def _give_beat(self, beat: Callable[[Status], None]) -> None:
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self._next_beat = now + _BEAT
+            beat(self.status())
 
     def step(self, *, draining: bool = False) -> None:
         """Do what is to be done now, without waiting."""
         now = time.monotonic()
         if now >= self._next_housekeeping:
-            self._next_housekeeping = now + _HOUSEKEEPING
+            self._next_housekeeping = now + (_DRAIN_HOUSEKEEPING if draining else _HOUSEKEEPING)
             self._keep_house()
         if not self._entries and self._connected():
-            self._collect(now)
+            self._collect(now, draining)
         if self._due(now, draining):
             self._send()
         if now >= self._next_positions and self._client is not None:
@@ -162,16 +202,21 @@ class Shipper:
 
     def status(self) -> Status:
         """Counts for the supervisor."""
-        living = sum(not spool.owner_dead for spool in self._spools.values())
         outstanding = sum(not self._is_safe(spool) for spool in self._spools.values())
-        return Status(living, outstanding, len(self._spools), self._error)
+        return Status(self._spools.living, outstanding, len(self._spools), self._error, self._rings)
+
+    def is_drained(self) -> bool:
+        """True when all that was there at the beginning of draining is safe, and the dead are buried."""
+        return not self._pending and all(self._is_drained(spool) for spool in self._spools.values())
+
+    def _is_drained(self, spool: ShipperEnd) -> bool:
+        if spool.owner_dead and self._client is not None:
+            return False  # its burial is near
+        return self._is_safe(spool) or (spool.directory in self._caught_up and self._is_safe_so_far(spool))
 
     def close(self) -> None:
         """Let go of spools and connection; whatever is not confirmed stays in the spools."""
-        for spool in self._spools.values():
-            spool.set_sleeping(True)
-            spool.close()
-        self._spools.clear()
+        self._spools.close()
         self._disconnect()
 
     # -- waiting --------------------------------------------------------------------------------
@@ -179,8 +224,8 @@ class Shipper:
     def _wait(self, wake: Sequence[int]) -> None:
         now = time.monotonic()
         if self._client is None or self._entries:
-            self._rest(max(self._next_try - now, 0.001), wake)
-        elif self._pending_bytes >= FULL_BATCH:
+            self._rest(min(max(self._next_try - now, 0.001), _LONGEST_SLEEP), wake)
+        elif self._backlog:
             return
         elif self._pending:
             left = self._pending_since + self._settings.flush_interval - now
@@ -195,104 +240,59 @@ class Shipper:
 
     def _rest(self, seconds: float, wake: Sequence[int]) -> None:
         """A short pause; known producers do not ring now, one that has just come does."""
+        self._be_sleeping(False)
         if self._bell.wait(seconds, *wake):
-            self._discover()
+            self._answer_bell()
 
     def _sleep(self, wake: Sequence[int]) -> None:
         """Ask producers to ring, look once more, then sleep."""
-        if not self._sleeping:
-            for spool in self._spools.values():
-                spool.set_sleeping(True)
-            self._sleeping = True
-        rung = False
-        if not self._news():
+        self._be_sleeping(True)
+        # A frame that never becomes whole is news for ever: what collecting did not move keeps nobody awake.
+        stuck = self._collected == self._collected_before
+        self._collected_before = self._collected
+        if not self._spools.has_news() or stuck:
             pause = self._positions_pause if self._unwritten() else _LONGEST_SLEEP
-            rung = self._bell.wait(pause, *wake)
-        if rung:
-            self._discover()
-        if rung or self._news():
-            self._sleeping = False
-            self._last_active = time.monotonic()
-            for spool in self._spools.values():
-                spool.set_sleeping(False)
+            pause = min(pause, max(self._next_housekeeping - time.monotonic(), 0.0))
+            if self._bell.wait(pause, *wake):
+                self._collected_before = -1
+                self._answer_bell()
 
-    def _news(self) -> bool:
-        return any(spool.has_news() for spool in self._mine())
+    def _be_sleeping(self, sleeping: bool) -> None:
+        if sleeping != self._sleeping:
+            self._sleeping = sleeping
+            self._spools.set_sleeping(sleeping)
+
+    def _answer_bell(self) -> None:
+        self._rings += 1
+        self._last_active = time.monotonic()
+        self._discover()
 
     # -- spools ---------------------------------------------------------------------------------
 
-    def _mine(self) -> list[ShipperEnd]:
-        """Spools to read now: of one producer's several spools only the oldest, for the order's sake."""
-        seen: set[str] = set()
-        mine = []
-        for spool in self._spools.values():
-            if spool.facts.producer not in seen:
-                mine.append(spool)
-                if not (spool.finished and spool.owner_dead):
-                    seen.add(spool.facts.producer)
-        return mine
-
-    def _discover(self) -> None:
-        """Open the spools that have come, forget those that are gone."""
-        names = spool_names(self._settings.root)
-        new = [name for name in names if name not in self._spools and name not in self._passed_over]
-        opened = [spool for name in new if (spool := self._open(name)) is not None]
+    def _discover(self, *, again: bool = False) -> None:
+        opened = self._spools.discover(again=again)
         if opened and self._client is not None:
             try:
                 self._resume(opened)
             except RedislogkitError as error:
                 self._away(error)
-        self._spools = {name: self._spools[name] for name in names if name in self._spools}
-
-    def _open(self, name: str) -> ShipperEnd | None:
-        path = os.path.join(self._settings.root, name)
-        try:
-            spool = ShipperEnd(path, self._report)
-        except FileNotFoundError:
-            return None
-        except (OSError, CorruptDataError) as error:
-            self._passed_over.add(name)
-            if name not in self._reported:
-                self._reported.add(name)
-                self._report(f"spool {path} can not be read and is left alone: {error}")
-            return None
-        if not self._is_ours(spool):
-            self._passed_over.add(name)
-            spool.close()
-            return None
-        spool.set_sleeping(self._sleeping)
-        self._spools[name] = spool
-        return spool
-
-    def _is_ours(self, spool: ShipperEnd) -> bool:
-        if self._settings.own and spool.facts.producer == self._settings.own:
-            return True
-        if self._settings.own or spool.facts.ships_itself:
-            return spool.check_owner()  # alive, somebody else ships it; dead, its lock is ours now
-        return True
 
     def _keep_house(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            sweep_hidden(self._settings.root)
-        self._passed_over.clear()
-        self._discover()
-        for name, spool in list(self._spools.items()):
-            if spool.facts.producer != self._settings.own and spool.check_owner():
-                self._bury(name, spool)
+        self._discover(again=True)
+        for spool in self._spools.look_after():
+            self._bury(spool)
+            if not spool.finished:  # it has just been retired: read it to its end, then come back
+                self._next_housekeeping = min(self._next_housekeeping, time.monotonic() + _SOON)
 
-    def _bury(self, name: str, spool: ShipperEnd) -> None:
+    def _bury(self, spool: ShipperEnd) -> None:
         """Remove the spool of a dead producer when all of it is read, confirmed and written."""
         if not spool.finished or self._client is None or not self._is_safe(spool):
             return
         if any(run.facts.producer == spool.facts.producer for run in self._pending):
             return
-        others = [
-            o for n, o in self._spools.items() if n != name and o.facts.producer == spool.facts.producer
-        ]
-        if not others and not self._say_goodbye(spool):
-            return
-        spool.remove()
-        del self._spools[name]
+        if self._spools.others_of(spool) or self._say_goodbye(spool):
+            self._spools.remove(spool)
+            self._next_beat = 0.0  # a launched supervisor may be waiting for the last one
 
     def _say_goodbye(self, spool: ShipperEnd) -> bool:
         """Tell the writers that a producer is complete, so that they need not remember it for ever."""
@@ -303,6 +303,8 @@ class Shipper:
         entries = [entry._replace(last=[]) for entry in self._encode([goodbye])]
         try:
             answer = self._client.append(entries, self._epoch, self._settings.max_records)
+            if answer == LOST:
+                self._start_over()
             if answer < 0:
                 return False
             self._client.forget_producers([spool.facts.producer])
@@ -313,17 +315,32 @@ class Shipper:
 
     # -- collecting and sending -----------------------------------------------------------------
 
-    def _collect(self, now: float) -> None:
-        for spool in self._mine():
+    def _collect(self, now: float, draining: bool) -> None:
+        spools = self._spools.readable()
+        # Where one round ends for size the next begins: no producer waits for a busier one.
+        turn = self._turn % len(spools) if spools else 0
+        self._backlog = False
+        for index, spool in enumerate((*spools[turn:], *spools[:turn])):
             if self._pending_bytes >= LARGE_BATCH:
+                self._turn, self._backlog = turn + index, True
                 break
-            for run in spool.read(FULL_BATCH):
-                if not self._pending:
-                    self._pending_since = now
-                self._pending.append(batch.RawRun(*run))
-                self._pending_bytes += sum(map(len, run.payloads))
-                self._pending_records += len(run.payloads)
-                self._last_active = now
+            if not (draining and spool.directory in self._caught_up):
+                self._collect_from(spool, now)
+            if draining and not spool.has_news():
+                self._caught_up.add(spool.directory)
+
+    def _collect_from(self, spool: ShipperEnd, now: float) -> None:
+        size = 0
+        for run in self._spools.read(spool, FULL_BATCH):
+            if not self._pending:
+                self._pending_since = now
+            self._pending.append(batch.RawRun(*run))
+            size += sum(map(len, run.payloads))
+            self._pending_records += len(run.payloads)
+            self._last_active = now
+        self._pending_bytes += size
+        self._collected += size
+        self._backlog = self._backlog or size >= FULL_BATCH // 2
 
     def _due(self, now: float, draining: bool) -> bool:
         if self._client is None:
@@ -340,20 +357,45 @@ class Shipper:
     def _send(self) -> None:
         assert self._client is not None
         if not self._entries:
-            self._entries = self._encode(self._pending)
+            self._entries = self._encoded()
         try:
             answer = self._client.append(self._entries, self._epoch, self._settings.max_records)
             if answer == LOST:
                 self._start_over()
                 return
         except RedislogkitError as error:
+            self._refused = True
             self._away(error)
             return
         if answer == FULL:
-            self._hold_back(f"the stream holds stream.max_records = {self._settings.max_records} records")
+            self._refused = True
+            self._hold_back(
+                f"the stream holds stream.max_records = {self._settings.max_records} records", _FULL_PAUSE
+            )
             return
+        self._refused = False
         self._recovered()
         self._shipped()
+
+    def _encoded(self) -> list[batch.Entry]:
+        """The pending runs as entries; what can not be encoded is replaced by a note of its loss."""
+        try:
+            return self._encode(self._pending)
+        except Exception as error:  # bytes that no producer of ours has made
+            self._report(f"a record can not be encoded: {error!r}; a note of its loss takes its place")
+            return [
+                entry
+                for facts, first, payloads in self._pending
+                for sequence, payload in enumerate(payloads, first)
+                for entry in self._encoded_one(facts, sequence, payload)
+            ]
+
+    def _encoded_one(self, facts: record.Facts, sequence: int, payload: bytes) -> list[batch.Entry]:
+        try:
+            return self._encode([batch.RawRun(facts, sequence, [payload])])
+        except Exception:
+            loss = record.encode(record.Loss(sequence, sequence, "damaged", time.time()))
+            return self._encode([batch.RawRun(facts, sequence, [loss])])
 
     def _shipped(self) -> None:
         self.shipped_records += self._pending_records
@@ -366,8 +408,8 @@ class Shipper:
                     spool.set_written(spool.shipped)
                     spool.release(spool.shipped)
         self._forget_pending()
-        self._next_positions = 0.0
         self._positions_pause = _POSITIONS_PAUSE
+        self._next_positions = time.monotonic() + _POSITIONS_PAUSE
 
     def _forget_pending(self) -> None:
         self._pending, self._entries = [], []
@@ -375,9 +417,12 @@ class Shipper:
 
     # -- positions ------------------------------------------------------------------------------
 
-    def _is_safe(self, spool: ShipperEnd) -> bool:
+    def _is_safe_so_far(self, spool: ShipperEnd) -> bool:
         reached = spool.written if self._settings.writers else spool.shipped
-        return reached >= spool.read_sequence and not spool.has_news()
+        return reached >= spool.read_sequence
+
+    def _is_safe(self, spool: ShipperEnd) -> bool:
+        return self._is_safe_so_far(spool) and not spool.has_news()
 
     def _unwritten(self) -> list[ShipperEnd]:
         if not self._settings.writers:
@@ -390,9 +435,8 @@ class Shipper:
         self._next_positions = time.monotonic() + self._positions_pause
         if not behind or self._client is None:
             return
-        producers = list({spool.facts.producer for spool in behind})
         try:
-            epoch, positions = self._client.positions(producers, self._settings.writers)
+            epoch, positions = self._positions(behind)
             if epoch != self._epoch:
                 self._start_over()
                 return
@@ -408,6 +452,17 @@ class Shipper:
                 spool.release(written)
         longer = min(self._positions_pause * 1.5, _LONGEST_POSITIONS_PAUSE)
         self._positions_pause = _POSITIONS_PAUSE if moved else longer
+
+    def _positions(self, spools: Sequence[ShipperEnd]) -> tuple[str, dict[str, Position]]:
+        """Epoch, and position of each producer: asked for in parts, since a script's stack is limited."""
+        assert self._client is not None
+        producers = list({spool.facts.producer for spool in spools})
+        epoch, found = self._epoch, dict[str, Position]()
+        for start in range(0, len(producers), _PRODUCERS_AT_ONCE):
+            part = producers[start : start + _PRODUCERS_AT_ONCE]
+            epoch, positions = self._client.positions(part, self._settings.writers)
+            found |= positions
+        return epoch, found
 
     # -- the connection -------------------------------------------------------------------------
 
@@ -426,7 +481,7 @@ class Shipper:
     def _start_over(self, *, quiet: bool = False) -> None:
         """Ask the server where each producer is, and read on from there."""
         assert self._client is not None
-        epoch = self._client.attach(os.urandom(8).hex())
+        epoch = self._client.attach(os.urandom(8).hex(), self._settings.registered)
         if self._epoch and epoch != self._epoch:
             self._report(
                 "redis has lost its memory of the stream; everything that is not written yet is sent again"
@@ -437,39 +492,39 @@ class Shipper:
             self._report("redis no longer knows the stream; it is made again")
         self._epoch = epoch
         self._forget_pending()
-        self._resume(list(self._spools.values()))
-        self._recovered()
+        self._resume(self._spools.values())
+        if not self._refused:  # a server that answers may still take no records (OOM, READONLY)
+            self._recovered()
 
     def _resume(self, spools: list[ShipperEnd]) -> None:
-        assert self._client is not None
-        if not spools:
-            return
-        producers = list({spool.facts.producer for spool in spools})
-        _, positions = self._client.positions(producers, self._settings.writers)
+        _, positions = self._positions(spools)
         for spool in spools:
             stored, written = positions[spool.facts.producer]
             if written > spool.written:
                 spool.set_written(written)
             spool.set_shipped(max(stored, spool.written))
             spool.rewind(spool.shipped)
+            self._caught_up.discard(spool.directory)
 
-    def _away(self, error: RedislogkitError) -> None:
+    def _away(self, error: Exception) -> None:
         if not isinstance(error, ServerAwayError):
             self._report(f"unexpected answer of the server: {error}")
         self._disconnect()
         # After a failure nothing is known about what the server has: `_start_over` asks.
         self._forget_pending()
-        self._hold_back(str(error))
+        self._hold_back(str(error), _LONGEST_PAUSE)
 
-    def _hold_back(self, reason: str) -> None:
+    def _hold_back(self, reason: str, longest: float) -> None:
         now = time.monotonic()
         if not self._failures:
             self._away_since = now
-        if reason != self._error and now - self._away_since > _PATIENCE:
+        patient = now - self._away_since <= _PATIENCE
+        if reason != self._error and not patient:
             self._report(f"waiting: {reason}")
             self._error = reason
         self._failures += 1
-        pause = min(0.02 * 2 ** min(self._failures, 10), _LONGEST_PAUSE)
+        # While a server is just starting, each pause is one that a user waits for.
+        pause = _FIRST_PAUSE if patient else min(_FIRST_PAUSE * 2 ** min(self._failures, 10), longest)
         self._next_try = now + pause * random.uniform(0.5, 1.0)
 
     def _recovered(self) -> None:

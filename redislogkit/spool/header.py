@@ -13,7 +13,11 @@ WRITTEN     shipper     highest sequence that every configured writer has checkp
 RELEASED    shipper     lowest segment number that still exists
 DISCARDED   producer    segments below this number were given up (``on_full = "drop_old"``)
 EMITTED     producer    highest sequence taken, stored when a segment is left, at losses and at close
-LOST...     producer    records lost, one word for each of `CAUSES`
+FIRST       producer    sequence of the first record that belongs into this spool
+LEFT        producer    1 once the producer stores nothing more here, though its lock may be held on
+CAUSE       producer    number in `CAUSES` of the newest loss
+COUNTED     shipper     highest sequence of those counted below
+LOST...     both        records lost, one word for each of `CAUSES`; the shipper counts `FOUND_BY_SHIPPER`
 ==========  ==========  =====================================================================
 """
 
@@ -23,8 +27,12 @@ import fcntl
 import mmap
 import os
 import struct
+import sys
 import zlib
+from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from redislogkit import record
 from redislogkit.errors import CorruptDataError
@@ -39,38 +47,44 @@ WRITTEN: Final = 3
 RELEASED: Final = 4
 DISCARDED: Final = 5
 EMITTED: Final = 6
-LOST: Final = 7
+FIRST: Final = 7
+LEFT: Final = 8
+CAUSE: Final = 9
+COUNTED: Final = 10
+LOST: Final = 16
 
 SLEEPING: Final = 1
 RETIRED: Final = 2
 
-#: Why a producer drops a record; the order is that of the words in the page.
-CAUSES: Final = ("spool_full", "shed", "drop_old", "spool_error")
+#: Why a record is lost before the stream; the order is that of the words in the page.
+CAUSES: Final = ("spool_full", "shed", "drop_old", "spool_error", "damaged")
+#: Only who reads knows exactly which records a segment that was given up, or damaged, takes with it.
+FOUND_BY_SHIPPER: Final = frozenset(["drop_old", "damaged"])
 
 _FACTS_AT: Final = 1024
 _FACTS_HEAD: Final = struct.Struct("<II")
+_LONGEST_NAME: Final = 256
 
 
 class Header:
     """A mapped header page and the descriptor that carries its lock."""
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self.fd = -1
         self._identity = _identity(fd)
         self._map = mmap.mmap(fd, SIZE)
         self.words = memoryview(self._map).cast("Q")
+        self.fd = fd
 
     @classmethod
     def create(cls, directory: str, facts: record.Facts) -> Header:
         """Write a new page into ``directory`` and lock it as the producer. Raises ``OSError``."""
-        encoded = record.encode_facts(facts)
+        encoded = _encoded(facts)
         page = bytearray(SIZE)
         page[: len(MAGIC)] = MAGIC
         struct.pack_into("=Q", page, MARK * 8, SLEEPING)
         _FACTS_HEAD.pack_into(page, _FACTS_AT, len(encoded), zlib.crc32(encoded))
         start = _FACTS_AT + _FACTS_HEAD.size
-        if start + len(encoded) > SIZE:
-            raise OSError(f"facts of the producer take {len(encoded)} bytes, {SIZE - start} are there")
         page[start : start + len(encoded)] = encoded
         fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -124,9 +138,37 @@ class Header:
 
     def close(self) -> None:
         """Unmap and free the lock. Only while `descriptor_is_ours`: the map has a descriptor of its own."""
-        self.words.release()
-        self._map.close()
-        os.close(self.fd)
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            self.words.release()
+            self._map.close()
+            os.close(fd)
+
+    def __del__(self, *, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # An exception that arrives between two steps of opening must not leave a lock held for ever.
+        # At the end of the interpreter the lock goes with the process, and this module's names are gone.
+        if self.fd >= 0 and not _is_finalizing():
+            if self.descriptor_is_ours():
+                self.close()
+            else:
+                leaked.append(self)
+
+
+#: Pages and maps whose descriptors somebody else closed: closing them could close a stranger's file.
+leaked: Final[list[object]] = []
+
+
+def _encoded(facts: record.Facts) -> bytes:
+    encoded = record.encode_facts(facts)
+    if _FACTS_AT + _FACTS_HEAD.size + len(encoded) > SIZE:
+        # Any text may be long, a process's name is the application's: none of them is worth the spool.
+        cut = {
+            name: value[:_LONGEST_NAME]
+            for name, value in msgspec.structs.asdict(facts).items()
+            if isinstance(value, str)
+        }
+        encoded = record.encode_facts(msgspec.structs.replace(facts, **cut))
+    return encoded
 
 
 def _identity(fd: int) -> tuple[int, int]:

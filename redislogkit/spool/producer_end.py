@@ -3,12 +3,18 @@
 Theory of operation. ``append`` copies one payload into the mapped segment; when it returns, a
 ``kill -9`` can no longer lose it. It is called with the handler's lock held, so there is one appender
 at a time; a signal handler that logs while the same thread appends is parked in ``_parked`` and
-appended when the interrupted call goes on. An exception that arrives between two stores (Ctrl-C) leaves
-either a whole frame, which `_settle` then counts, or none.
+appended when the interrupted call goes on.
+
+An exception may arrive between any two stores (Ctrl-C, a time limit). A frame is then whole or not there:
+`_settle` counts it or wipes it away. Every step that takes more than one store (a spool is opened, a segment
+left, a notice written) is first described in one attribute (``_opening``, ``_moving``, ``_noting``), from
+which `_complete` does it again; until that is done ``_limit`` is 0, which sends every append there.
 
 Sequences are taken by every record, also by those that are dropped. What was dropped stands in
 ``_losses`` and is written as a `Loss` item in front of the next record that fits, so the place of the
-gap, its size and its cause travel with the records.
+gap, its size and its cause travel with the records. Each segment keeps room for such notices, so that a
+producer that closes a full spool can still say what is missing. Only what ``drop_old`` gives up is not ours
+to tell: the shipper may have read it already, so it is the shipper that sees the gap and names it.
 
 A spool is made in a folder with a leading dot and renamed when it is complete: the shipper never sees
 half a spool. If the shipper finds the lock free although we live (a daemon closed the descriptor), it
@@ -20,6 +26,7 @@ the second.
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import sys
@@ -38,7 +45,10 @@ SHED_ABOVE: Final = 0.8
 _NOBODY_PAUSE: Final = 0.5
 _BLOCK_POLL: Final = 0.002
 _RETRY_OPEN: Final = 1.0
+_RETRY_SEGMENT: Final = 0.05
 _MAX_LOSSES: Final = 64
+#: Bytes at the end of a segment for notices: those in front of its last record, and those at the close.
+_NOTICE_ROOM: Final = 2 * 64 * _MAX_LOSSES
 
 
 class SpoolSettings(NamedTuple):
@@ -58,6 +68,34 @@ class SpoolSettings(NamedTuple):
         return min(self.max_bytes // 4, 64 * 1024 * 1024)
 
 
+class _Opening(NamedTuple):
+    """A spool that is complete on disk and about to be ours."""
+
+    page: header.Header
+    mapped: mmap.mmap
+    directory: str
+
+
+class _Moving(NamedTuple):
+    """A segment that is complete on disk and about to follow the present one."""
+
+    left: mmap.mmap
+    end: int
+    number: int
+    mapped: mmap.mmap
+
+
+class _Noting(NamedTuple):
+    """A notice about to be stored, and what will be true when it is."""
+
+    position: int
+    end: int
+    sequence: int
+    notices: int
+    told: list[int]
+    losses: list[tuple[int, int, int]]
+
+
 class ProducerEnd:
     """Appends payloads to this process's own spool. Opened by the first record, never by a fork."""
 
@@ -74,7 +112,8 @@ class ProducerEnd:
         self.sequence = 0
         self.notices = 0
         """Sequences that were taken by notices of losses, not by records."""
-        self.lost = [0] * len(header.CAUSES)
+        self._lost = [0] * len(header.CAUSES)
+        self._told = [0] * len(header.CAUSES)  # of them, what notices have been stored for
         self._incarnation = 0
         self._header: header.Header | None = None
         self._words = memoryview(bytearray(header.SIZE)).cast("Q")
@@ -83,11 +122,16 @@ class ProducerEnd:
         self._position = 0
         self._limit = 0  # 0 sends every append the slow way
         self._number = 0
-        self._segments: deque[tuple[int, int, int]] = deque()  # number, size, first sequence
-        self._losses: list[tuple[int, int, int]] = []  # cause, first, last
+        self._segments: deque[tuple[int, int]] = deque()  # number, size
+        self._losses: list[tuple[int, int, int]] = []  # cause, first, last; not told yet
+        self._opening: _Opening | None = None
+        self._moving: _Moving | None = None
+        self._noting: _Noting | None = None
+        self._doubt: tuple[bytes, int] | None = None  # payload and sequence, for the next spool
         self._shedding = False
         self._next_ring = 0.0
         self._next_open = 0.0
+        self._next_segment_try = 0.0
         self._blocked_at = -1
         self._busy = False
         self._parked: list[tuple[bytes, int]] = []
@@ -96,19 +140,21 @@ class ProducerEnd:
 
     def append(self, payload: bytes, levelno: int) -> None:
         """Store one record; with the handler's (reentrant) lock held. Never raises ``Exception``."""
-        if self._busy and _is_running(ProducerEnd.append.__code__):
+        if self._busy and _is_running(_APPENDING):
             self._parked.append((payload, levelno))
             return
         try:
             self._busy = True
             self._append(payload, levelno)
-            while self._parked:
-                self._append(*self._parked.pop(0))
         except BaseException:
             self._settle()
+            self._busy = False
+            self._append_parked()
             raise
         finally:
             self._busy = False
+        if self._parked:
+            self._append_parked()
 
     def _append(self, payload: bytes, levelno: int) -> None:
         start = self._position + 16
@@ -127,66 +173,148 @@ class ProducerEnd:
         self.sequence = sequence
         self._position = end
         if self._words[header.MARK]:
-            self._obey_mark(payload, levelno)
+            self._obey_mark(payload)
+
+    def _append_parked(self) -> None:
+        """Append what came while this thread was inside `append`, and what comes meanwhile."""
+        while self._parked and not self._busy:
+            self._busy = True
+            try:
+                while self._parked:
+                    self._append_first_parked()
+            except BaseException:
+                self._settle()
+                raise
+            finally:
+                self._busy = False
+
+    def _append_first_parked(self) -> None:
+        payload, levelno = self._parked[0]
+        before = self.sequence
+        try:
+            self._append(payload, levelno)
+        except BaseException:
+            self._settle()
+            if self.sequence > before and self._ends_with(payload):
+                del self._parked[0]
+            raise
+        del self._parked[0]
+
+    def _ends_with(self, payload: bytes) -> bool:
+        start = self._position - len(payload)
+        return self._map is not None and bool(self._map[start : self._position] == payload)
 
     def _settle(self) -> None:
         """After an exception in mid-append: count the frame if it is whole, else it never was."""
-        if self._map:
+        self._limit = 0
+        self._complete()
+        if self._losses:
+            self.sequence = max(self.sequence, self._losses[-1][2])
+        self._lost = list(self._told)
+        for cause, first, last in self._losses:
+            self._lost[cause] += last - first + 1
+        if self._map is not None:
             frame = segment.read_frame(self._map, self._position)
             if frame is not None and frame.sequence in (self.sequence, self.sequence + 1):
                 self.sequence = frame.sequence
                 self._position = frame.end
+            else:
+                self._wipe()
+        self._set_limit()
+
+    def _wipe(self) -> None:
+        """Remove what a frame without a head has left: a reader would take it for the next head."""
+        left = len(self._map[self._position :].rstrip(b"\0"))
+        self._map[self._position : self._position + left] = bytes(left)
 
     # -- the slow way: opening, changing segments, the bound ------------------------------------
 
     def _make_room(self, size: int, levelno: int) -> bool:
         """Make sure that a frame of ``size`` fits at the position; False when the record is dropped."""
         try:
+            self._complete()
+            if self._header is not None and self._is_taken(self._header, size):
+                self._give_over()
             if self._header is None and not self._open(size):
                 return self._lose("spool_error")
             if self._shedding and self._weigh() and levelno <= self._settings.shed_level:
                 return self._lose("shed")
             if not self._fits(size) and not self._next_segment(size):
                 return self._lose("spool_full")
-            if self._losses:
-                self._write_losses()
-                return self._fits(size) or self._next_segment(size) or self._lose("spool_full")
+            self._write_losses()
         except OSError:
             return self._lose("spool_error")
+        self._set_limit()
         return True
+
+    def _is_taken(self, page: header.Header, size: int) -> bool:
+        """True when the spool is the shipper's now, or will be, as somebody has closed our descriptors."""
+        if self._words[header.MARK] & header.RETIRED:
+            return True
+        return not self._fits(size) and not page.descriptor_is_ours()
+
+    def _give_over(self) -> None:
+        self._abandon(left=True)
+        self._next_open = 0.0
+
+    def _complete(self) -> None:
+        """Do the rest of what an exception has interrupted."""
+        if self._opening is not None:
+            self._take_spool(self._opening)
+        if self._moving is not None:
+            self._take_segment(self._moving)
+        if self._noting is not None:
+            frame = segment.read_frame(self._map, self._noting.position)
+            if frame is not None and frame.sequence == self._noting.sequence:
+                self._count_notice(self._noting)
+            self._noting = None
 
     def _fits(self, size: int) -> bool:
         if self._map is None:
             return False
-        return self._position + size + 2 * segment.FRAME_SIZE <= len(self._map)
+        return self._position + size + 2 * segment.FRAME_SIZE + _NOTICE_ROOM <= len(self._map)
+
+    def _set_limit(self) -> None:
+        # A frame must leave room for the head that says where the producer goes on.
+        slow = self._map is None or self._shedding or self._losses
+        self._limit = 0 if slow else len(self._map) - segment.FRAME_SIZE - _NOTICE_ROOM
 
     def _lose(self, cause: str) -> bool:
-        index = header.CAUSES.index(cause)
-        self.sequence += 1
-        self.lost[index] += 1
-        self._words[header.LOST + index] = self.lost[index]
-        self._words[header.EMITTED] = self.sequence
         self._limit = 0
+        index = header.CAUSES.index(cause)
+        sequence = self.sequence + 1
         last = self._losses[-1] if self._losses else None
-        if last and last[2] == self.sequence - 1 and (last[0] == index or len(self._losses) >= _MAX_LOSSES):
-            self._losses[-1] = (last[0], last[1], self.sequence)
+        if last and (last[0] == index or len(self._losses) >= _MAX_LOSSES):
+            self._losses[-1] = (last[0], last[1], sequence)
+            index = last[0]
         else:
-            self._losses.append((index, self.sequence, self.sequence))
+            self._losses.append((index, sequence, sequence))
+        self.sequence = sequence
+        self._lost[index] += 1
+        self._words[header.LOST + index] = self._lost[index]
+        self._words[header.CAUSE] = index
+        self._words[header.EMITTED] = sequence
         return False
 
     def _write_losses(self) -> None:
         """Tell the reader what is missing, in front of the record that follows."""
-        losses, self._losses = self._losses, []
-        for cause, first, last in losses:
-            item = record.Loss(first, last, header.CAUSES[cause], time.time())
-            payload = record.encode(item)
-            if not self._fits(len(payload)) and not self._next_segment(len(payload)):
-                self._losses.append((cause, first, last))
-                continue
-            self.sequence += 1
-            self.notices += 1
-            self._position = segment.put_frame(self._map, self._position, payload, self.sequence)
-        self._set_limit()
+        while self._losses:
+            cause, first, last = self._losses[0]
+            payload = record.encode(record.Loss(first, last, header.CAUSES[cause], time.time()))
+            told = list(self._told)
+            told[cause] += last - first + 1
+            end = self._position + segment.FRAME_SIZE + len(payload)
+            self._noting = _Noting(
+                self._position, end, self.sequence + 1, self.notices + 1, told, self._losses[1:]
+            )
+            segment.put_frame(self._map, self._position, payload, self.sequence + 1)
+            self._count_notice(self._noting)
+            self._noting = None
+
+    def _count_notice(self, noting: _Noting) -> None:
+        self._losses, self._told = noting.losses, noting.told
+        self.sequence, self.notices = noting.sequence, noting.notices
+        self._position = noting.end
 
     def _open(self, size: int) -> bool:
         """Make this process's spool; tried again after a pause when the disk refuses."""
@@ -194,63 +322,100 @@ class ProducerEnd:
         if now < self._next_open:
             return False
         self._next_open = now + _RETRY_OPEN
+        # A name is used once, whatever interrupts us: under a second one would be no spool to rename.
         name = f"{self.producer}-{self._incarnation}"
+        self._incarnation += 1
         hidden = os.path.join(self._settings.root, "." + name)
         directory = os.path.join(self._settings.root, name)
+        first = self.sequence + 1
+        if self._doubt is not None:
+            size, first = size + len(self._doubt[0]) + segment.FRAME_SIZE, self._doubt[1]
         facts = self._make_facts(self.producer)
+        page = None
         try:
             os.makedirs(hidden, 0o700)
             page = header.Header.create(hidden, facts)
-            page.words[header.RELEASED] = 1
-            mapped = segment.create(hidden, 1, self.sequence + 1, self._size_for(size, segment.SMALLEST))
+            self._begin_page(page.words, first)
+            mapped = segment.create(hidden, 1, first, self._size_for(size, segment.SMALLEST))
+            self._opening = _Opening(page, mapped, directory)
             os.rename(hidden, directory)
-        except OSError:
+        except BaseException:
+            self._opening = None
+            if page is not None:
+                page.close()
             _remove_tree(hidden)
             raise
-        self._header, self._words, self._directory = page, page.words, directory
-        self._segments.clear()
-        self._adopt(1, mapped)
+        self._take_spool(self._opening)
         return True
 
-    def _adopt(self, number: int, mapped: mmap.mmap) -> None:
-        self._number, self._map = number, mapped
-        self._position = segment.FIRST_FRAME
-        self._segments.append((number, len(mapped), self.sequence + 1))
-        self._weigh()
+    def _begin_page(self, words: memoryview, first: int) -> None:
+        words[header.RELEASED] = 1
+        words[header.FIRST] = first
+        for index, cause in enumerate(header.CAUSES):
+            at = header.LOST + index
+            words[at] = self._words[at] if cause in header.FOUND_BY_SHIPPER else self._lost[index]
 
-    def _set_limit(self) -> None:
-        # A frame must leave room for the head that says where the producer goes on.
-        slow = self._map is None or self._shedding or self._losses
-        self._limit = 0 if slow else len(self._map) - segment.FRAME_SIZE
+    def _take_spool(self, opening: _Opening) -> None:
+        self._header, self._words, self._directory = opening.page, opening.page.words, opening.directory
+        self._number, self._map, self._position = 1, opening.mapped, segment.FIRST_FRAME
+        self._segments = deque([(1, len(opening.mapped))])
+        if self._doubt is not None:
+            self._position = segment.put_frame(self._map, self._position, *self._doubt)
+        self._opening = None
+        self._doubt = None
+        self._weigh()
 
     def _next_segment(self, size: int) -> bool:
         """Go on in a new segment; False when the bound of the spool forbids it."""
-        assert self._header is not None and self._map is not None
-        if not self._header.descriptor_is_ours():
-            return self._continue_elsewhere(size)
         wanted = self._size_for(size, min(2 * len(self._map), segment.LARGEST))
         if not self._within_bound(wanted):
             return False
-        mapped = segment.create(self._directory, self._number + 1, self.sequence + 1, wanted)
-        segment.put_continues(self._map, self._position, self._number + 1)
-        self._words[header.EMITTED] = self.sequence
-        left, self._map = self._map, None
-        left.close()
-        self._adopt(self._number + 1, mapped)
+        now = time.monotonic()
+        if now < self._next_segment_try:
+            raise OSError(errno.ENOSPC, "the disk had no room a moment ago", self._directory)
+        self._limit = 0
+        self._next_segment_try = now + _RETRY_SEGMENT
+        number = self._number + 1
+        try:
+            mapped = segment.create(self._directory, number, self.sequence + 1, wanted)
+        except FileNotFoundError:  # somebody has removed the whole spool
+            self._give_over()
+            return self._open(size)
+        self._next_segment_try = 0.0
+        self._moving = _Moving(self._map, self._position, number, mapped)
+        self._take_segment(self._moving)
         return True
+
+    def _take_segment(self, moving: _Moving) -> None:
+        segment.put_continues(moving.left, moving.end, moving.number)
+        self._words[header.EMITTED] = self.sequence
+        self._number, self._map, self._position = moving.number, moving.mapped, segment.FIRST_FRAME
+        if self._segments[-1][0] != moving.number:
+            self._segments.append((moving.number, len(moving.mapped)))
+        self._moving = None
+        moving.left.close()
+        self._weigh()
 
     def _size_for(self, payload: int, usual: int) -> int:
         usual = max(min(usual, self._settings.max_bytes // 8), segment.SMALLEST)
-        return max(usual, payload + segment.FIRST_FRAME + 2 * segment.FRAME_SIZE)
+        return max(usual, payload + segment.FIRST_FRAME + 2 * segment.FRAME_SIZE + _NOTICE_ROOM)
 
     # -- the bound ------------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> list[int]:
+        """Records lost so far, one number for each of `header.CAUSES`."""
+        return [
+            self._words[header.LOST + index] if cause in header.FOUND_BY_SHIPPER else self._lost[index]
+            for index, cause in enumerate(header.CAUSES)
+        ]
 
     def used_bytes(self) -> int:
         """Bytes of the segments that the shipper has not released yet."""
         released = self._words[header.RELEASED]
         while len(self._segments) > 1 and self._segments[0][0] < released:
             self._segments.popleft()
-        return sum(size for _, size, _ in self._segments)
+        return sum(size for _, size in self._segments)
 
     def _weigh(self) -> bool:
         """Look at the bound; True when low levels are to be shed."""
@@ -280,30 +445,23 @@ class ProducerEnd:
 
     def _give_up_oldest(self, wanted: int) -> bool:
         while self.used_bytes() + wanted > self._settings.max_bytes and len(self._segments) > 1:
-            number, _, first = self._segments.popleft()
-            last = self._segments[0][2] - 1
-            first = max(first, self._words[header.SHIPPED] + 1)
+            number, _ = self._segments[0]
             self._words[header.DISCARDED] = number + 1
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self._directory, segment.file_name(number)))
-            if first <= last:
-                cause = header.CAUSES.index("drop_old")
-                self.lost[cause] += last - first + 1
-                self._words[header.LOST + cause] = self.lost[cause]
-                self._losses.append((cause, first, last))
+            self._segments.popleft()
         return self.used_bytes() + wanted <= self._settings.max_bytes
 
     # -- marks: a sleeping shipper, a retired spool ---------------------------------------------
 
-    def _obey_mark(self, payload: bytes, levelno: int) -> None:
+    def _obey_mark(self, payload: bytes) -> None:
         if self._words[header.MARK] & header.RETIRED:
-            self.sequence -= 1  # the same record again under the same sequence: it may have been missed
-            try:
-                self._continue_elsewhere(len(payload))
-            except OSError:
-                self._lose("spool_error")
-            else:
-                self._append(payload, levelno)
+            # The same record again under the same sequence: it may have been missed. Until there is a spool
+            # to put it into, memory holds it.
+            self._doubt = (payload, self.sequence)
+            self._give_over()
+            with contextlib.suppress(OSError):
+                self._open(len(payload))
         else:
             self._ring()
 
@@ -316,33 +474,32 @@ class ProducerEnd:
             if self._on_nobody is not None:
                 self._on_nobody()
 
-    def _continue_elsewhere(self, size: int) -> bool:
-        """Open the producer's next spool; the old one is left to the shipper."""
-        self._abandon()
-        self._incarnation += 1
-        self._next_open = 0.0
-        return self._open(size)
-
-    def _abandon(self) -> None:
-        page, mapped = self._header, self._map
-        self._header = self._map = None
+    def _abandon(self, *, left: bool) -> None:
+        """Let go of the spool; ``left`` tells the shipper that nothing more will come in it."""
         self._limit = 0
-        if page is None:
-            return
-        self._words = memoryview(bytearray(page.words)).cast("Q")
-        self._words[header.MARK] = 0
-        if page.descriptor_is_ours():
+        page, mapped = self._header, self._map
+        if page is not None:
+            ours = page.descriptor_is_ours()
+            if not ours:
+                header.leaked.append((page, mapped))
+            self._words = memoryview(bytearray(page.words)).cast("Q")
+            self._words[header.MARK] = 0
+            if left:
+                if self._losses:
+                    page.words[header.EMITTED] = self._losses[0][1] - 1  # they are told in the next spool
+                page.words[header.LEFT] = 1
+        self._header = self._map = None
+        self._opening = self._moving = self._noting = None
+        if page is not None and ours:
             page.close()
             if mapped is not None:
                 mapped.close()
-        else:
-            _leaked.append((page, mapped))
 
     # -- life ------------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """In a forked child: close its copies of the lock and the maps; the parent's stay what they are."""
-        self._abandon()
+        self._abandon(left=False)
 
     def position(self, acknowledged_by_writers: bool) -> int:
         """Highest sequence written (or shipped), as the shipper has put it into the header."""
@@ -360,30 +517,39 @@ class ProducerEnd:
 
     def close(self) -> None:
         """Leave the spool to the shipper. A later record opens a new one under the same producer."""
-        if self._header is None:
-            return
-        while self._parked:
-            self._append(*self._parked.pop(0))
-        with contextlib.suppress(OSError):
-            if self._losses:
-                self._write_losses()
-        self._words[header.EMITTED] = self.sequence
-        self._abandon()
-        self._incarnation += 1
-        self._next_open = 0.0
-        doorbell.ring(self._settings.doorbell)
+        if self._busy and _is_running(_APPENDING):
+            return  # a signal handler inside `append`: the spool is left when the process ends
+        self._append_parked()
+        try:
+            self._busy = True
+            self._leave()
+        except OSError:
+            pass  # what could not be told stands in the header
+        finally:
+            self._busy = False
+        self._append_parked()
+
+    def _leave(self) -> None:
+        self._complete()
+        if self._header is None and (self._doubt or self._losses):
+            self._next_open = 0.0
+            self._open(0)
+        if self._header is not None:
+            self._write_losses()
+            self._words[header.EMITTED] = self.sequence
+            self._give_over()
+            doorbell.ring(self._settings.doorbell)
 
 
-#: Maps whose descriptors somebody else closed: closing them could close a stranger's file.
-_leaked: list[tuple[header.Header, mmap.mmap | None]] = []
+_APPENDING: Final = frozenset([ProducerEnd.append.__code__, ProducerEnd.close.__code__])
 
 
-def _is_running(code: CodeType) -> bool:
-    """True when this thread is inside ``code`` further up its stack (behind the present call)."""
+def _is_running(codes: frozenset[CodeType]) -> bool:
+    """True when this thread is inside one of ``codes`` further up its stack (behind the present call)."""
     frame = sys._getframe(1)
     found = frame.f_back
     while found is not None:
-        if found.f_code is code:
+        if found.f_code in codes:
             return True
         found = found.f_back
     return False

@@ -109,10 +109,25 @@ def read_frame(mapped: mmap.mmap, position: int) -> Frame | None:
     return Frame(sequence, payload, end)
 
 
+def find_frame(mapped: mmap.mmap, position: int, after: int) -> int | None:
+    """Return where behind the damage at ``position`` the next whole frame begins.
+
+    Its sequence is above ``after`` and shares all but the lowest three bytes with it, which keeps the search
+    fast: a pattern finds the few places that can be a head, the CRC decides.
+    """
+    highest = re.escape(struct.pack("<Q", after + 1)[3:])
+    head = re.compile(rb"(?s)(?!\0{4})(?=.{11}" + highest + rb")")
+    for match in head.finditer(mapped, position + 1):
+        frame = read_frame(mapped, match.start())
+        if frame is not None and frame.sequence > after:
+            return match.start()
+    return None
+
+
 def continues(mapped: mmap.mmap, position: int) -> bool:
     """True where the producer has left the segment for the next one."""
     if position + FRAME_SIZE > len(mapped):
-        return True
+        return False
     length, crc, following = FRAME.unpack_from(mapped, position)
     return bool(length == CONTINUES and crc == checksum(b"", following))
 

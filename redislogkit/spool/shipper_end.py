@@ -5,9 +5,14 @@ is not whole is "nothing yet" while the owner lives, and the end once the owner 
 retired. Segments stay on disk until `release` is told that their last sequence is safe, so `rewind` can
 read again everything behind a position, for instance after the server has lost its memory.
 
-A frame that is not whole in a segment which the producer has already left can never become whole: the
-rest of that segment is damaged. It is copied to the folder for damaged segments, reported, and reading
-goes on in the next one. One bad segment never stops the others.
+A frame that is not whole in a segment which the producer has already left can never become whole: it is
+damaged. The segment is copied to the folder for damaged segments, reported, and reading goes on at the
+next whole frame, of this segment or another. One bad segment never stops the others.
+
+Sequences have no gaps. Where one is missing, the producer's notices of what it dropped follow at once; what
+they do not explain was given up (``drop_old``) or damaged. The reader puts a `Loss` there that names
+exactly this, under the sequence of the last missing record: read again, the same gap gives the same
+notice at the same place.
 """
 
 from __future__ import annotations
@@ -15,11 +20,14 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import re
 import shutil
+import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 from zlib import crc32
 
+from redislogkit import record
 from redislogkit.errors import CorruptDataError
 from redislogkit.record import Facts
 from redislogkit.spool import header, segment
@@ -41,11 +49,12 @@ class Run(NamedTuple):
 
 
 class _Segment:
-    def __init__(self, number: int, mapped: mmap.mmap) -> None:
+    def __init__(self, number: int, mapped: mmap.mmap, last: int) -> None:
         self.number = number
         self.mapped = mapped
         self.position = segment.FIRST_FRAME
-        self.last: int = 0  # highest sequence read from it so far
+        self.last = last  # highest sequence read from it, or from those before it
+        self.waits = False  # at a gap, for the notices that explain it
 
 
 class ShipperEnd:
@@ -62,8 +71,13 @@ class ShipperEnd:
             raise
         self._words = self._header.words
         self._current: _Segment | None = None
-        self._read_segments: dict[int, int] = {}  # number → highest sequence, of segments read to the end
+        # Number → highest sequence in it and before, of segments read to the end.
+        self._read_segments: dict[int, int] = {}
         self._skip_to = 0  # frames up to this sequence are passed over
+        # Highest sequence that has been read, told as lost, or was safe before this reader began.
+        self._accounted = max(self._words[header.FIRST] - 1, self._words[header.WRITTEN], 0)
+        self._suspect = (0, 0)  # segment and position of what may be damage, seen once
+        self._set_aside_already: set[int] = set()
         self.owner_dead = False
         self.finished = False
         """True when the owner is dead and every frame has been read."""
@@ -77,12 +91,12 @@ class ShipperEnd:
         runs: list[Run] = []
         size = 0
         while size < max_bytes:
-            current = self._current or self._open_next()
+            current = self._current or self._open_next(runs)
             if current is None:
                 break
             read = self._read_frames(current, runs, max_bytes - size)
             size += read
-            if size < max_bytes and not self._leave(current):
+            if current.waits or (not read and not self._go_on(current)):
                 break
         return runs
 
@@ -95,6 +109,8 @@ class ShipperEnd:
         skip_to = self._skip_to
         expected = runs[-1].last + 1 if runs else -1
         payloads = runs[-1].payloads if runs else []
+        last = current.last
+        current.waits = False
         while position <= stop and position - start < limit:
             length, crc, sequence = unpack(mapped, position)
             end = position + 16 + length
@@ -103,50 +119,76 @@ class ShipperEnd:
             payload = mapped[position + 16 : end]
             if crc32(payload, sequence & 0xFFFFFFFF) != crc:
                 break
+            if sequence > skip_to:
+                if sequence != expected:
+                    accounted = max(self._accounted, expected - 1)
+                    if sequence > accounted + 1 and not self._explain(current, position, accounted, runs):
+                        current.waits = True
+                        break
+                    payloads = []
+                    runs.append(Run(self.facts, sequence, payloads))
+                payloads.append(payload)
+                expected = sequence + 1
             position = end
-            current.last = max(current.last, sequence)
-            if sequence <= skip_to:
-                continue
-            if sequence != expected:
-                payloads = []
-                runs.append(Run(self.facts, sequence, payloads))
-            payloads.append(payload)
-            expected = sequence + 1
+            if sequence > last:  # noqa: PLR1730 - max() would take longer than the CRC
+                last = sequence
         current.position = position
-        self.read_sequence = max(self.read_sequence, current.last)
+        current.last = last
+        self._accounted = max(self._accounted, last)
+        self.read_sequence = max(self.read_sequence, last if position > start else 0)
         return position - start
 
-    def _open_next(self) -> _Segment | None:
+    def _open_next(self, runs: list[Run]) -> _Segment | None:
         wanted = max(self._read_segments, default=0) + 1
         present = [number for number in segment.numbers(self.directory) if number >= wanted]
         for number in present:
+            last = max(self._read_segments.values(), default=0)
             try:
                 mapped, _ = segment.open_for_reading(self.directory, number)
             except FileNotFoundError:
                 continue  # given up by the producer a moment ago (drop_old)
             except CorruptDataError as error:
-                if number == present[-1] and not self.owner_dead:
+                if number == present[-1] and not self.owner_dead and self._is_blank(number):
                     return None  # being created
                 self._set_aside(number, str(error))
-                self._read_segments[number] = self.read_sequence
+                self._read_segments[number] = last
                 continue
-            self._current = _Segment(number, mapped)
+            self._current = _Segment(number, mapped, last)
             return self._current
-        self.finished = self.owner_dead
+        if self.owner_dead and not self.finished:
+            self._tell_rest(runs)
+            self.finished = True
         return None
 
-    def _leave(self, current: _Segment) -> bool:
-        """Go on behind ``current`` where nothing more will come in it; False while it may still grow."""
-        gone_on = segment.continues(current.mapped, current.position)
-        if not gone_on:
-            if self._followed(current) or self.owner_dead:
-                self._judge_rest(current)
-            else:
+    def _is_blank(self, number: int) -> bool:
+        with contextlib.suppress(OSError), open(self._name(number), "rb") as file:
+            return not file.read(segment.FIRST_FRAME).strip(b"\0")
+        return True
+
+    # -- the end of a segment -------------------------------------------------------------------
+
+    def _go_on(self, current: _Segment) -> bool:
+        """Nothing whole was found at the position: go on where more is to come; False to wait for it."""
+        if segment.continues(current.mapped, current.position):
+            self._leave(current)
+            return True
+        if not self.owner_dead and not self._followed(current):
+            return False
+        if segment.read_frame(current.mapped, current.position) is not None:
+            return True  # it has come a moment ago
+        rest = current.mapped[current.position :]
+        if rest.strip(b"\0"):
+            if not self.owner_dead and not self._is_confirmed(current):
                 return False
+            if self._pass_damage(current):
+                return True
+        self._leave(current)
+        return True
+
+    def _leave(self, current: _Segment) -> None:
         self._read_segments[current.number] = current.last
         current.mapped.close()
         self._current = None
-        return True
 
     def _followed(self, current: _Segment) -> bool:
         """True when a later segment holds frames although this one has no end mark."""
@@ -161,37 +203,94 @@ class ShipperEnd:
                     return not segment.continues(current.mapped, current.position)
         return False
 
-    def _judge_rest(self, current: _Segment) -> None:
-        """A frame that will never be whole: the record being stored at death, or damage."""
-        rest = current.mapped[current.position :]
-        if segment.read_frame(current.mapped, current.position) is not None or not rest.strip(b"\0"):
-            return
-        torn_at_death = self.owner_dead and current.number == max(segment.numbers(self.directory))
-        if torn_at_death and not self._frames_behind(current):
-            self._report(
-                f"{self._name(current.number)}: the record that producer {self.facts.pid} was storing when "
-                f"it died is cut off at byte {current.position}; its logging call had not returned"
-            )
-        else:
-            self._set_aside(current.number, f"damaged at byte {current.position}")
+    def _is_confirmed(self, current: _Segment) -> bool:
+        """Damage in a living producer's segment counts when it is seen twice: stores may be on their way."""
+        place = (current.number, current.position)
+        seen, self._suspect = self._suspect == place, place
+        return seen
 
-    def _frames_behind(self, current: _Segment) -> bool:
-        """True when a whole frame can still be found behind the damage."""
-        mapped = current.mapped
-        length, _, _ = segment.FRAME.unpack_from(mapped, current.position)
-        following = current.position + segment.FRAME_SIZE + length
-        return segment.read_frame(mapped, following) is not None
+    def _pass_damage(self, current: _Segment) -> bool:
+        """A frame that will never be whole: the record being stored at death, or damage.
+
+        Returns True with the position at the next whole frame, False when there is none in this segment.
+        """
+        at = current.position
+        behind = segment.find_frame(current.mapped, at, max(current.last, self._skip_to))
+        newest = current.number == max(segment.numbers(self.directory), default=0)
+        if behind is None and newest and self.owner_dead:
+            if current.number not in self._set_aside_already:
+                self._set_aside_already.add(current.number)
+                self._report(
+                    f"{self._name(current.number)}: the record that producer {self.facts.pid} was storing when "
+                    f"it died is cut off at byte {at}; its logging call had not returned"
+                )
+            return False
+        goes_on = f"byte {behind}" if behind else "the next segment"
+        self._set_aside(current.number, f"damaged at byte {at}, reading goes on at {goes_on}")
+        if behind is not None:
+            current.position = behind
+        return behind is not None
 
     def _set_aside(self, number: int, reason: str) -> None:
+        if number in self._set_aside_already:
+            return
+        self._set_aside_already.add(number)
         folder = os.path.join(os.path.dirname(os.path.dirname(self.directory)), "damaged")
         copy = os.path.join(folder, f"{os.path.basename(self.directory)}-{segment.file_name(number)}")
-        with contextlib.suppress(OSError):
+        kept = f"kept as {copy}"
+        try:
             os.makedirs(folder, 0o700, exist_ok=True)
-            shutil.copyfile(os.path.join(self.directory, segment.file_name(number)), copy)
-        self._report(f"{self._name(number)}: {reason}; kept as {copy}, reading goes on behind it")
+            shutil.copyfile(self._name(number), copy)
+        except OSError as error:
+            kept = f"could not be kept: {error}"
+        self._report(f"{self._name(number)}: {reason}; {kept}")
 
     def _name(self, number: int) -> str:
         return os.path.join(self.directory, segment.file_name(number))
+
+    # -- gaps -----------------------------------------------------------------------------------
+
+    def _explain(self, current: _Segment, position: int, accounted: int, runs: list[Run]) -> bool:
+        """Tell what is missing between ``accounted`` and the frame at ``position``, but for what notices tell.
+
+        Returns False while the producer may still be storing notices.
+        """
+        mapped = current.mapped
+        frame = segment.read_frame(mapped, position)
+        assert frame is not None
+        missing = [(accounted + 1, frame.sequence - 1)]
+        while missing and frame is not None and (loss := _notice(frame.payload)) is not None:
+            missing = _without(missing, loss)
+            position = frame.end
+            frame = segment.read_frame(mapped, position)
+        if missing and frame is None and not (self.owner_dead or segment.continues(mapped, position)):
+            return False
+        cause = "drop_old" if current.number <= self._words[header.DISCARDED] else "damaged"
+        for first, last in missing:
+            self._tell(runs, first, last, cause)
+        return True
+
+    def _tell(self, runs: list[Run], first: int, last: int, cause: str) -> None:
+        loss = record.Loss(first, last, cause, time.time())
+        runs.append(Run(self.facts, last, [record.encode(loss)]))
+        counted = self._words[header.COUNTED]
+        if cause in header.FOUND_BY_SHIPPER and last > counted:
+            self._words[header.LOST + header.CAUSES.index(cause)] += last - max(first - 1, counted)
+            self._words[header.COUNTED] = last
+
+    def _tell_rest(self, runs: list[Run]) -> None:
+        """What the producer has counted behind the last frame: dropped and not told, or damaged."""
+        emitted = self._words[header.EMITTED]
+        if not self._accounted < emitted < 2**63:
+            return
+        cause = header.CAUSES[self._words[header.CAUSE] % len(header.CAUSES)]
+        dropped = any(
+            self._words[header.LOST + index]
+            for index, name in enumerate(header.CAUSES)
+            if name not in header.FOUND_BY_SHIPPER
+        )
+        self._tell(runs, self._accounted + 1, emitted, cause if dropped else "damaged")
+        self._accounted = self.read_sequence = emitted
 
     def rewind(self, sequence: int) -> None:
         """Read again from the first retained frame behind ``sequence``."""
@@ -202,8 +301,9 @@ class ShipperEnd:
             number: last for number, last in self._read_segments.items() if last <= sequence
         }
         first_needed = max(self._read_segments, default=0)
-        self._read_segments = {first_needed: sequence} if first_needed else {}
+        self._read_segments = {first_needed: self._read_segments[first_needed]} if first_needed else {}
         self._skip_to = sequence
+        self._accounted = max(self._words[header.FIRST] - 1, sequence)
         self.read_sequence = sequence
         self.finished = False
 
@@ -235,31 +335,28 @@ class ShipperEnd:
     def has_news(self) -> bool:
         """True when a frame, whole or not, or a new segment stands behind what has been read."""
         current = self._current
-        if current is None or current.position + 4 > len(current.mapped):
+        if current is None or self.owner_dead:
             return not self.finished
         return current.mapped[current.position : current.position + 4] != b"\0\0\0\0"
 
     def check_owner(self) -> bool:
-        """True when the owner is dead; the spool is then retired and its lock is ours."""
-        if not self.owner_dead and self._header.try_lock():
+        """True when the owner is dead, or has left the spool; it is then retired and ours alone."""
+        if not self.owner_dead and (self._header.try_lock() or self._words[header.LEFT]):
             self._words[header.MARK] |= header.RETIRED
             self.owner_dead = True
         return self.owner_dead
 
     def release(self, sequence: int) -> None:
         """Remove the segments that hold nothing behind ``sequence``."""
-        keep = self._current.number if self._current else max(self._read_segments, default=0) + 1
-        released = self._words[header.RELEASED]
-        for number in range(released, keep):
-            if self._read_segments.get(number, 0) > sequence:
+        newest = max(self._read_segments, default=0)
+        for number, last in sorted(self._read_segments.items()):
+            if last > sequence:
                 break
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._name(number))
-            released = number + 1
-            # The newest stays, as a mark of where to go on.
-            if number != max(self._read_segments, default=0):
-                self._read_segments.pop(number, None)
-        self._words[header.RELEASED] = released
+            self._words[header.RELEASED] = number + 1
+            if number != newest:  # the newest stays, as a mark of where to go on
+                del self._read_segments[number]
 
     def close(self) -> None:
         """Let go of the spool; it stays on disk."""
@@ -288,15 +385,18 @@ def remove_folder(directory: str) -> None:
 
 
 HIDDEN_PREFIX: Final = "."
+_NAME: Final = re.compile(r"([^.].*)-(\d{1,18})")
+#: Seconds after which a hidden folder without a header is nobody's who is about to fill it.
+_LONGEST_CREATION: Final = 3600.0
 
 
 def spool_names(root: str) -> list[str]:
     """Names of the complete spools below ``root``; of one producer's spools the oldest first."""
     try:
-        names = [name for name in os.listdir(root) if not name.startswith(HIDDEN_PREFIX)]
+        found = [match for name in os.listdir(root) if (match := _NAME.fullmatch(name))]
     except FileNotFoundError:
         return []
-    return sorted(names, key=lambda name: (name.partition("-")[0], int(name.partition("-")[2] or 0)))
+    return [match[0] for match in sorted(found, key=lambda match: (match[1], int(match[2])))]
 
 
 def sweep_hidden(root: str) -> None:
@@ -305,11 +405,39 @@ def sweep_hidden(root: str) -> None:
         if not name.startswith(HIDDEN_PREFIX):
             continue
         directory = os.path.join(root, name)
-        try:
-            page = header.Header.open(directory)
-        except (OSError, CorruptDataError):
-            continue  # being made this moment, or without a header: left alone
-        dead = page.try_lock()
-        page.close()
-        if dead:
+        if _is_abandoned(directory):
             remove_folder(directory)
+
+
+def _is_abandoned(directory: str) -> bool:
+    try:
+        page = header.Header.open(directory)
+    except (OSError, CorruptDataError):
+        # Being made this moment, or what a death in that moment has left.
+        with contextlib.suppress(OSError):
+            return time.time() - os.stat(directory).st_mtime > _LONGEST_CREATION
+        return False
+    dead = page.try_lock()
+    page.close()
+    return dead
+
+
+def _notice(payload: bytes) -> record.Loss | None:
+    """Return the notice of dropped records that ``payload`` is, if it is one."""
+    if payload[1:2] != b"\x02":  # its tag
+        return None
+    with contextlib.suppress(ValueError, RecursionError):
+        item = record.decode_items(b"\x91" + payload)[0]
+        if isinstance(item, record.Loss):
+            return item
+    return None
+
+
+def _without(ranges: list[tuple[int, int]], loss: record.Loss) -> list[tuple[int, int]]:
+    """Return ``ranges`` without the sequences that ``loss`` names."""
+    return [
+        part
+        for first, last in ranges
+        for part in ((first, min(last, loss.first - 1)), (max(first, loss.last + 1), last))
+        if part[0] <= part[1]
+    ]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -58,7 +59,7 @@ class RawRun(NamedTuple):
 
 
 _decoder: Final = msgspec.msgpack.Decoder(
-    list[tuple[Facts, int, list[record.Record | record.Loss | record.End]]]
+    list[tuple[Facts, record.Sequence, list[record.Record | record.Loss | record.End]]]
 )
 
 
@@ -88,27 +89,23 @@ def decode(fields: dict[bytes, bytes]) -> list[DecodedRun]:
         return [DecodedRun(*run) for run in _decoder.decode(data)]
     except msgspec.ValidationError:
         return _decode_leniently(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptDataError(f"entry can not be decoded: {error}") from error
 
 
 def _decode_leniently(data: bytes) -> list[DecodedRun]:
     """Decode item by item where a field has an odd type, so that it costs only that field."""
     try:
-        return [
-            DecodedRun(
-                msgspec.convert(facts, Facts), int(first), record.decode_items(msgspec.msgpack.encode(items))
-            )
-            for facts, first, items in msgspec.msgpack.decode(data)
-        ]
-    except (ValueError, TypeError, RecursionError) as error:
+        runs = msgspec.msgpack.decode(data, type=list[tuple[Facts, record.Sequence, msgspec.Raw]])
+        return [DecodedRun(facts, first, record.decode_items(items)) for facts, first, items in runs]
+    except (ValueError, RecursionError) as error:
         raise CorruptDataError(f"entry can not be decoded: {error}") from error
 
 
 def compressor(setting: str) -> tuple[str, Compress]:
     """Return codec name and function for ``stream.compression``. Raises ``ConfigError``."""
     if setting in ("auto", "zstd"):
-        zstd = _zstd()
+        zstd = zstd_module()
         if zstd is not None:
             return "zstd", lambda data: zstd.compress(data, 1)
         if setting == "zstd":
@@ -127,9 +124,9 @@ def decompress(codec: str, data: bytes) -> bytes:
             return data
         if codec == "zlib":
             inflater = zlib.decompressobj()
-            return _bounded(inflater.decompress(data, MAX_INFLATED), bool(inflater.unconsumed_tail))
+            return _bounded(inflater.decompress(data, MAX_INFLATED), not inflater.eof)
         if codec == "zstd":
-            zstd = _zstd()
+            zstd = zstd_module()
             if zstd is None:
                 raise CorruptDataError(
                     "entry is compressed with zstd, which is not installed here; install redislogkit[zstd]"
@@ -149,7 +146,9 @@ def _bounded(data: bytes, more: bool) -> bytes:
     return data
 
 
-def _zstd() -> Any:
+@cache
+def zstd_module() -> Any:
+    """Return the module for zstd, None where none is installed."""
     try:
         from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
     except ImportError:

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
-from redislogkit.errors import GroupMissingError, ServerAwayError
+from redislogkit.errors import ConfigError, GroupMissingError, LeaseLostError, ServerAwayError
 from redislogkit.stream.batch import Entry
 
 #: Seconds that a command may take; a blocking read asks for less than half of it.
@@ -27,10 +27,11 @@ TIMEOUT: Final = 5.0
 
 LOST: Final = -1
 FULL: Final = -2
+FENCED: Final = -1
 
 RawEntry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
 
-_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+_CREDENTIALS: Final = re.compile(r"//\S*@")
 
 
 class Position(NamedTuple):
@@ -38,6 +39,15 @@ class Position(NamedTuple):
 
     stored: int
     written: int
+
+
+class Claim(NamedTuple):
+    """Answer to the wish for a lease."""
+
+    token: int
+    """Fencing token of the lease; 0 when somebody else holds it."""
+    holder: str
+    """Who holds it now."""
 
 
 class Confirmation(NamedTuple):
@@ -51,15 +61,21 @@ class Confirmation(NamedTuple):
     """Producer → highest sequence written; -1 takes the producer out."""
     ids: Sequence[bytes]
     """Entries to acknowledge."""
+    token: int
+    """Fencing token of the writer's lease."""
 
 
 class StreamClient:
-    """One connection to one stream. Not for several threads at once."""
+    """One connection to one stream. Not for several threads at once.
+
+    Raises ``ConfigError`` for a url that is none; the connection is made by the first command.
+    """
 
     def __init__(self, url: str, stream: str, *, timeout: float = TIMEOUT) -> None:
         self._stream = stream
         self._seqs = f"{{{stream}}}:redislogkit:sequences"
         self._writers = f"{{{stream}}}:redislogkit:writers"
+        self._leases = f"{{{stream}}}:redislogkit:leases"
         self._redis = _connect(url, timeout)
         self._execute: Callable[..., Any] = self._redis.execute_command
 
@@ -71,10 +87,8 @@ class StreamClient:
     def _call(self, *command: Any) -> Any:
         try:
             return self._execute(*command)
-        except RedisError as error:
-            raise _translated(error) from error
-        except OSError as error:  # some connection errors are not wrapped
-            raise ServerAwayError(_without_credentials(str(error))) from error
+        except (RedisError, OSError) as error:  # some connection errors are not wrapped
+            raise _translated(error) from None
 
     def _script(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         source, digest = _scripts(name)
@@ -82,10 +96,8 @@ class StreamClient:
             return self._execute("EVALSHA", digest, len(keys), *keys, *arguments)
         except NoScriptError:
             return self._call("EVAL", source, len(keys), *keys, *arguments)
-        except RedisError as error:
-            raise _translated(error) from error
-        except OSError as error:
-            raise ServerAwayError(_without_credentials(str(error))) from error
+        except (RedisError, OSError) as error:
+            raise _translated(error) from None
 
     def ping(self) -> None:
         """Raise ``ServerAwayError`` unless the server answers."""
@@ -93,9 +105,12 @@ class StreamClient:
 
     # -- the shipper's side ---------------------------------------------------------------------
 
-    def attach(self, epoch: str) -> str:
-        """Make sure that the stream exists; return its epoch, which is ``epoch`` where it had none."""
-        return _text(self._script("attach", [self._stream, self._seqs], [epoch]))
+    def attach(self, epoch: str, writers: Sequence[str] = ()) -> str:
+        """Make sure that the stream exists; return its epoch, which is ``epoch`` where it had none.
+
+        ``writers`` are registered: nothing is trimmed before they have read it, also when they join late.
+        """
+        return _text(self._script("attach", [self._stream, self._seqs, self._writers], [epoch, *writers]))
 
     def append(self, entries: Iterable[Entry], epoch: str, max_records: int) -> int:
         """Append entries in order, once. Return how many were new, or `LOST` or `FULL`."""
@@ -123,12 +138,18 @@ class StreamClient:
 
     def join(self, writer: str, after: str = "0") -> None:
         """Register a writer and make its group, behind entry ``after``, where it is missing."""
-        self._call("HSETNX", self._writers, writer, "0-0 0")
-        try:
-            self._call("XGROUP", "CREATE", self._stream, writer, after, "MKSTREAM")
-        except ServerAwayError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
+        self._script("join", [self._stream, self._seqs, self._writers], [writer, after])
+
+    def claim(self, writer: str, owner: str, seconds: float, token: int = 0) -> Claim:
+        """Take the lease of ``writer`` for ``owner``, or with its ``token`` keep it, for so many seconds."""
+        arguments = [writer, owner, int(seconds * 1000), token]
+        got, holder = self._script("claim", [self._leases], arguments)
+        return Claim(int(got), _text(holder))
+
+    def written(self, writer: str) -> dict[str, int]:
+        """Return the positions that ``writer`` has published: producer → highest sequence written."""
+        answer = self._call("HGETALL", self._written(writer))
+        return {_text(producer): int(sequence) for producer, sequence in _pairs(answer).items()}
 
     def leave(self, writer: str) -> bool:
         """Drop a writer that is gone for good: it no longer holds back trimming. False if unknown."""
@@ -169,13 +190,17 @@ class StreamClient:
         return [(i, _pairs(f)) for i, f in self._call("XRANGE", self._stream, start, "+", "COUNT", count)]
 
     def confirm(self, writer: str, confirmation: Confirmation) -> None:
-        """Acknowledge and publish what ``writer`` has durably written; trim behind the slowest writer."""
-        last_id, total, positions, ids = confirmation
-        arguments: list[Any] = [writer, last_id, total, len(positions)]
+        """Acknowledge and publish what ``writer`` has durably written; trim behind the slowest writer.
+
+        Raises ``LeaseLostError``, and does nothing, when the token is not that of the lease.
+        """
+        last_id, total, positions, ids, token = confirmation
+        arguments: list[Any] = [writer, token, last_id, total, len(positions)]
         for pair in positions.items():
             arguments += pair
-        keys = [self._stream, self._seqs, self._writers, self._written(writer)]
-        self._script("confirm", keys, [*arguments, *ids])
+        keys = [self._stream, self._seqs, self._writers, self._written(writer), self._leases]
+        if int(self._script("confirm", keys, [*arguments, *ids])) == FENCED:
+            raise LeaseLostError(f"the lease of writer {writer} is somebody else's by now")
 
     # -- the stream as a whole ------------------------------------------------------------------
 
@@ -186,7 +211,7 @@ class StreamClient:
     def delete_stream(self) -> None:
         """Delete the stream and everything kept beside it."""
         names = self.registered_writers()
-        self._call("DEL", self._stream, self._seqs, self._writers, *map(self._written, names))
+        self._call("DEL", self._stream, self._seqs, self._writers, self._leases, *map(self._written, names))
 
     def close(self) -> None:
         """Close the connection."""
@@ -204,7 +229,12 @@ def _connect(url: str, timeout: float) -> redis.Redis:
     }
     if not url.startswith("unix:"):
         options |= {"socket_connect_timeout": timeout, "socket_keepalive": True}
-    return redis.Redis.from_url(url, **options)
+    try:
+        return redis.Redis.from_url(url, **options)
+    except ValueError:  # whose message may quote parts of a password
+        raise ConfigError(
+            [f"redis.url must be like redis://user:password@host:6379/0, got {_without_credentials(url)}"]
+        ) from None
 
 
 def _pairs(fields: Any) -> dict[bytes, bytes]:
@@ -215,9 +245,10 @@ def _pairs(fields: Any) -> dict[bytes, bytes]:
     return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
-def _translated(error: RedisError) -> Exception:
+def _translated(error: Exception) -> Exception:
+    # The original is not chained: its text, or that of its own cause, may hold what `text` no longer does.
     text = _without_credentials(str(error)) or type(error).__name__
-    if "NOGROUP" in text:
+    if "NOGROUP" in text or "UNBLOCKED" in text:
         return GroupMissingError(text)
     if isinstance(error, ResponseError) and "no such key" in text.lower():
         return GroupMissingError(text)

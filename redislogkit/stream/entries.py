@@ -13,7 +13,8 @@ def decode(entry_id: bytes, fields: dict[bytes, bytes]) -> list[DecodedRun]:
     """Return the runs of an entry. Raises ``CorruptDataError``."""
     if not fields:
         raise CorruptDataError("its content was trimmed before it was written")
-    if b"d" in fields and b"v" in fields:
+    # Our own field first: an extra may be called "d" or "v".
+    if b"redislogkit" not in fields and b"d" in fields and b"v" in fields:
         return batch.decode(fields)
     if b"message" in fields or b"formatted_message" in fields or b"redislogkit" in fields:
         return records.decode(entry_id, fields)

@@ -23,6 +23,8 @@ from redislogkit.stream.batch import DecodedRun, Entry, RawRun
 Format = Callable[[Record, Facts, int], str]
 
 _OWN: Final = b"redislogkit"
+#: Extras beyond this number have no field of their own: a script can not pass on any number of arguments.
+_MAX_FIELDS: Final = 1_000
 _PLAIN: Final = frozenset(
     [
         "formatted_message",
@@ -57,14 +59,14 @@ class _Own(msgspec.Struct, omit_defaults=True):
     """The field ``redislogkit``."""
 
     facts: Facts | None = None
-    sequence: int = 0
+    sequence: record.Sequence = 0
     text: bool = False
     """The formatted message was made by the application's own formatter."""
     task_name: str | None = None
     extra: dict[str, Any] | None = None
     """Extras that are not text, with their types; the others are read from their own fields."""
     overrides: dict[str, Any] | None = None
-    loss: tuple[int, int, str] | None = None
+    loss: tuple[record.Sequence, record.Sequence, str] | None = None
     end: bool = False
 
 
@@ -126,8 +128,8 @@ def _record_fields(
         fields[name] = _plain(values[name])
     typed = {}
     for name, value in (item.extra or {}).items():
-        if name in _PLAIN:
-            typed[name] = value  # its name is taken by a standard field
+        if name in _PLAIN or len(fields) >= _MAX_FIELDS:
+            typed[name] = value  # its name is taken by a standard field, or there are too many
             continue
         fields[name] = _plain(value)
         if not isinstance(value, str):
@@ -147,7 +149,7 @@ def _plain(value: Any) -> str:
 
 
 def _jsonable(value: Any) -> Any:
-    """Replace what JSON has no word for: bytes, and floats that are not finite."""
+    """Replace what JSON has no word for: bytes, floats that are not finite, keys that are no text."""
     if isinstance(value, dict):
         return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -168,13 +170,13 @@ def decode(entry_id: bytes, fields: dict[bytes, bytes]) -> list[DecodedRun]:
     values = {_text(name): _text(value) for name, value in fields.items()}
     try:
         own = _own_decoder.decode(fields.get(_OWN, b"{}"))
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptDataError(f"its field redislogkit can not be decoded: {error}") from error
     facts = own.facts
     if facts is None:
         facts, own.sequence = _foreign_facts(values), _sequence_of(entry_id)
         own.text = True
-    created = _float(values.get("created"), _milliseconds(entry_id) / 1000)
+    created = _time(values.get("created"), _milliseconds(entry_id) / 1000)
     if own.end:
         return [DecodedRun(facts, own.sequence, [End()])]
     if own.loss is not None:
@@ -225,7 +227,8 @@ def _milliseconds(entry_id: bytes) -> int:
 
 def _sequence_of(entry_id: bytes) -> int:
     """A program that does not number its records: the stream's own order does."""
-    return (_milliseconds(entry_id) << 20) + (_int(_text(entry_id.partition(b"-")[2])) or 0)
+    sequence = (_milliseconds(entry_id) << 20) + (_int(_text(entry_id.partition(b"-")[2])) or 0)
+    return min(sequence, 2**63 - 1)
 
 
 def _text(value: bytes) -> str:
@@ -233,14 +236,17 @@ def _text(value: bytes) -> str:
 
 
 def _int(value: str | None) -> int | None:
+    """Return a number that any formatter and any encoding can take."""
     try:
-        return int(value) if value else None
+        number = int(value) if value else None
     except ValueError:
         return None
+    return number if number is None or -(2**63) <= number < 2**63 else None
 
 
-def _float(value: str | None, default: float) -> float:
+def _time(value: str | None, default: float) -> float:
     try:
-        return float(value) if value else default
+        seconds = float(value) if value else default
     except ValueError:
-        return default
+        seconds = default
+    return seconds if record.EARLIEST <= seconds < record.LATEST else 0.0

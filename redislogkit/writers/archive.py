@@ -92,15 +92,40 @@ def list_archives(config: FileWriterConfig) -> list[Archive]:
 
 
 def locate(path: str, identity: Identity) -> str | None:
-    """Return the present path of the file that was ``path`` once: itself, or an archive of it.
+    """Return the present path of the file that was ``path`` once: itself, or whatever it was renamed to beside it.
 
-    None when there is none any more. Raises ``OSError`` when the folder can not be read.
+    Only the inode counts: the number of a device may be another one after a reboot. None when the file is
+    gone. Raises ``OSError`` when the folder can not be read.
     """
-    for candidate in [path, *(name for name in _names(path) if rotation.is_archive_of(path, name))]:
-        info = _stat_file(candidate)
-        if info and _identity(info) == identity:
-            return candidate
+    info = _stat_file(path)
+    if info and info.st_ino == identity.inode:
+        return path
+    with os.scandir(os.path.dirname(path)) as entries:
+        for entry in entries:
+            if entry.inode() == identity.inode and entry.is_file(follow_symlinks=False):
+                return entry.path
     return None
+
+
+def behind(config: FileWriterConfig, identity: Identity) -> list[str]:
+    """Return the files that may hold what was written since the live file was ``identity``, oldest first.
+
+    The first one is that file under its present name, the last one the live file; compressed ones, which no
+    recent checkpoint names, are left out. Empty when that file is gone. Raises ``OSError``.
+    """
+    found = locate(config.path, identity)
+    if found is None or found == config.path:
+        return [found] if found else []
+    archives = [archive.path for archive in list_archives(config)]
+    newer = archives[archives.index(found) + 1 :] if found in archives else []
+    packed = tuple(COMPRESSED_SUFFIXES.values())
+    return [found, *(name for name in newer if not name.endswith(packed)), config.path]
+
+
+def identity_of(path: str) -> Identity | None:
+    """Return what names the regular file ``path``; None when there is none. Raises ``OSError``."""
+    info = _stat_file(path)
+    return _identity(info) if info else None
 
 
 def _names(path: str) -> set[str]:
@@ -225,7 +250,8 @@ def _same_content(original: str, compressed: str, suffix: str) -> bool:
         return False
 
 
-def _sync_folder(path: str) -> None:
+def sync_folder(path: str) -> None:
+    """Force the folder of ``path`` onto the disk, so that the names in it last. Raises ``OSError``."""
     fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -374,7 +400,7 @@ class Archivist:
         if self._config.fsync == "never":
             return
         try:
-            _sync_folder(self._path)
+            sync_folder(self._path)
         except OSError as error:  # the renames are done; whoever asked must not go on writing to an archive
             self._complain("sync", f"the folder of {self._path} could not be forced to the disk: {error}")
 
@@ -436,7 +462,7 @@ class Archivist:
         target = path + self._suffix
         _rename(temporary, target)
         try:
-            _sync_folder(target)
+            sync_folder(target)
             os.unlink(path)
         except OSError:
             os.unlink(target)  # or its records would be there twice

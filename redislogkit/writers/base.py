@@ -10,6 +10,11 @@ Killed between 1 and 2, the entries are read again, produce the same bytes, and 
 them there already. Killed between 2 and 3, they are read again and dropped by their sequences. The
 group's own pending entries are read first after every connect, so nothing is skipped.
 
+One host at a time runs a writer: the one that holds its lease in redis. The lease is kept before and after
+each write; whoever was stopped for longer than it lasts finds another token there, takes back what it has
+just written, and stands by. Its acknowledgements are refused by the same token. Who takes over begins with the
+positions that its predecessor has published.
+
 A destination may change files in mid-batch (rotation). It yields before it does, and everything up to
 there is checkpointed first: a file that is rotated away is always complete.
 """
@@ -22,7 +27,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from redislogkit.errors import CorruptDataError, GroupMissingError, LockHeldError, RedislogkitError
+from redislogkit.errors import (
+    CorruptDataError,
+    GroupMissingError,
+    LeaseLostError,
+    LockHeldError,
+    RedislogkitError,
+)
 from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.stream import entries
 from redislogkit.stream.client import Confirmation, RawEntry, StreamClient
@@ -35,6 +46,9 @@ Selects: TypeAlias = Callable[[int, str], bool]
 
 #: Cause of a loss that only a gap in the sequences tells of: the server has lost what it had confirmed.
 NOT_IN_STREAM: Final = "not in the stream"
+
+#: Seconds that a lease lasts without being kept.
+LEASE: Final = 10.0
 
 _ENTRIES_AT_ONCE: Final = 16
 _BLOCK: Final = 0.25
@@ -57,6 +71,9 @@ class Destination(Protocol):
 
     def recover(self, mark: Mark | None) -> None:
         """A write or a checkpoint has failed: what lies behind ``mark`` will be written again."""
+
+    def retract(self, mark: Mark | None) -> None:
+        """What lies behind ``mark`` is another host's to write: take back what of it is ours."""
 
     def checkpointed(self) -> None:
         """Everything up to `mark` is checkpointed now."""
@@ -83,7 +100,8 @@ class Writer:
     """One writer: its group in the stream, its checkpoint, its destination.
 
     A writer without a checkpoint begins behind the entry ``start_after``. One reading waits for up to
-    ``block`` seconds; ``clock`` returns seconds since the epoch. A destination that somebody else has locked is waited for ``lock_timeout`` seconds.
+    ``block`` seconds; ``owner`` names the place whose processes may follow one another without waiting for
+    the lease's end. A destination that somebody else has locked is waited for ``lock_timeout`` seconds.
     """
 
     def __init__(
@@ -98,9 +116,11 @@ class Writer:
         start_after: str = "0",
         block: float = _BLOCK,
         lock_timeout: float = 0.0,
-        clock: Callable[[], float] = time.time,
+        owner: str = "",
     ) -> None:
-        self._clock = clock
+        self._owner = owner
+        self._token = 0
+        self._kept = 0.0
         self._name = name
         self._start_after = start_after
         self._block = block
@@ -193,6 +213,7 @@ class Writer:
             if not found and self._after != ">":
                 self._after = ">"
                 return True
+            self._keep_lease(client)
             if found:
                 self._handle(client, found)
             self._recovered()
@@ -203,6 +224,12 @@ class Writer:
             self._failures += 1
             time.sleep(min(0.02 * self._failures, _LONGEST_PAUSE))
             return True
+        except LeaseLostError as error:
+            self._disconnect()
+            with contextlib.suppress(OSError):
+                self._destination.retract(self._checkpoint.mark)
+            self._wait_after(str(error))
+            return False
         except (RedislogkitError, OSError) as error:
             self._disconnect()
             self._wait_after(str(error))
@@ -217,13 +244,38 @@ class Writer:
             try:
                 # A stream made anew has ids of its own: read all of it, sequences tell what is known.
                 client.join(self._name, self._start_after if self._checkpoint.entry_id == b"0-0" else "0")
-                positions = dict(self._checkpoint.highest)
-                client.confirm(self._name, Confirmation(b"", 0, positions, ()))
+                self._take_lease(client)
             except BaseException:
                 client.close()
                 raise
             self._client, self._after = client, "0"
         return self._client
+
+    def _take_lease(self, client: StreamClient) -> None:
+        """Become the one that writes; take over what a predecessor on another host has published."""
+        token, holder = client.claim(self._name, self._owner, LEASE)
+        if not token:
+            raise LeaseLostError(f"{holder} runs this writer; it stands by until that one is gone")
+        self._token, self._kept = token, time.monotonic()
+        checkpoint = self._checkpoint
+        ahead = {
+            producer: sequence
+            for producer, sequence in client.written(self._name).items()
+            if sequence > checkpoint.seen(producer)
+        }
+        if ahead:
+            checkpoint.commit(checkpoint.entry_id, checkpoint.total, checkpoint.mark, ahead, [])
+        client.confirm(self._name, Confirmation(b"", 0, dict(checkpoint.highest), (), token))
+
+    def _keep_lease(self, client: StreamClient) -> None:
+        """Make sure that we are still the one. Raises ``LeaseLostError``."""
+        now = time.monotonic()
+        if now - self._kept < LEASE / 3:
+            return
+        token, holder = client.claim(self._name, self._owner, LEASE, self._token)
+        if token != self._token:
+            raise LeaseLostError(f"the lease has run out; {holder} has it now")
+        self._kept = now
 
     def _disconnect(self) -> None:
         if self._client is not None:
@@ -248,7 +300,7 @@ class Writer:
     # -- one reading ----------------------------------------------------------------------------
 
     def _handle(self, client: StreamClient, found: list[RawEntry]) -> None:
-        news = _News(self._checkpoint, self._selects, self._clock)
+        news = _News(self._checkpoint, self._selects)
         total = self._checkpoint.total
         for entry_id, fields in found:
             total = max(total, entries.total(fields))
@@ -259,6 +311,7 @@ class Writer:
                 self._set_aside(entry_id, fields, error)
         last_id = found[-1][0]
         for done in self._destination.write(news.items):
+            self._keep_lease(client)
             if done < len(news.items):
                 checkpoint = self._checkpoint
                 checkpoint.commit(
@@ -268,9 +321,8 @@ class Writer:
         self._destination.checkpointed()
         self._written += len(news.items)
         published = news.highest | dict.fromkeys(news.ended, -1)
-        client.confirm(
-            self._name, Confirmation(last_id, total, published, [entry_id for entry_id, _ in found])
-        )
+        ids = [entry_id for entry_id, _ in found]
+        client.confirm(self._name, Confirmation(last_id, total, published, ids, self._token))
 
     def _set_aside(self, entry_id: bytes, fields: dict[bytes, bytes], error: CorruptDataError) -> None:
         folder = os.path.join(os.path.dirname(os.path.dirname(self._checkpoint.path)), "damaged")
@@ -293,9 +345,8 @@ def _explains(item: object, first: int) -> bool:
 class _News:
     """What of the entries read is not written yet, in order, with the positions it leads to."""
 
-    def __init__(self, checkpoint: Checkpoint, selects: Selects, clock: Callable[[], float]) -> None:
+    def __init__(self, checkpoint: Checkpoint, selects: Selects) -> None:
         self._checkpoint = checkpoint
-        self._clock = clock
         self._selects = selects
         self.items: list[Numbered] = []
         self.highest: dict[str, int] = {}
@@ -316,8 +367,9 @@ class _News:
         if last <= known:
             return
         if first > known + 1 and known and producer and not _explains(items[0], known + 1):
-            # The place of the notice is that of the last missing record.
-            self.items.append((Loss(known + 1, first - 1, NOT_IN_STREAM, self._clock()), facts, first - 1))
+            # Place and time are those of its neighbours: read again after a kill, it is the same line.
+            created = getattr(items[0], "created", 0.0)
+            self.items.append((Loss(known + 1, first - 1, NOT_IN_STREAM, created), facts, first - 1))
         selects = self._selects
         for sequence, item in enumerate(items, first):
             if sequence <= known:

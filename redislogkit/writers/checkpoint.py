@@ -15,16 +15,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import struct
-from typing import Any, Final, NamedTuple
-from zlib import crc32
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-_HEAD: Final = struct.Struct("<II")
+from redislogkit import journal
+
 _LARGEST_JOURNAL: Final = 1024 * 1024
-_LARGEST_FRAME: Final = 256 * 1024 * 1024
 _MAX_ENDED: Final = 10_000
+
+
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Mark(NamedTuple):
@@ -32,7 +33,18 @@ class Mark(NamedTuple):
 
     device: int
     inode: int
-    offset: int
+    offset: _Count
+
+
+class _Commit(msgspec.Struct, array_like=True, frozen=True):
+    """One frame of the journal; the first one holds a full state, the others what has changed."""
+
+    entry_id: bytes
+    total: _Count
+    mark: Mark | None
+    written: dict[str, _Count]
+    ended: list[str]
+    known_ended: dict[str, _Count] = {}
 
 
 class Checkpoint:
@@ -51,6 +63,7 @@ class Checkpoint:
         """What was wrong with the journal when it was opened; empty if nothing."""
         self._fd = -1
         self._size = 0
+        self._torn = False  # bytes behind `_size` that could not be cut off
         self._rewrite_at = _LARGEST_JOURNAL
 
     def open(self) -> None:
@@ -59,9 +72,9 @@ class Checkpoint:
         with open(self._fd, "rb", closefd=False) as file:
             data = file.read()
         position = 0
-        while (frame := _read_frame(data, position)) is not None:
-            content, position = frame
-            self._apply(content)
+        while (frame := _read_commit(data, position)) is not None:
+            commit, position = frame
+            self._apply(commit)
         if position < len(data):
             self.damage = (
                 f"{self.path}: {len(data) - position} bytes behind byte {position} are no whole frame"
@@ -83,36 +96,39 @@ class Checkpoint:
         self, entry_id: bytes, total: int, mark: Mark | None, written: dict[str, int], ended: list[str]
     ) -> None:
         """Remember durably that ``written`` (producer → sequence) and everything before ``mark`` is written."""
-        content = [entry_id, total, mark, written, ended]
-        self._append(_frame(content))
-        self._apply(content)
+        commit = _Commit(entry_id, total, mark, written, ended)
+        self._append(journal.frame(commit))
+        self._apply(commit)
         if self._size > self._rewrite_at:
             self._rewrite()
 
-    def _apply(self, content: Any) -> None:
-        entry_id, total, mark, written, ended = content[:5]
-        self.entry_id, self.total = entry_id, total
-        self.mark = None if mark is None else Mark(*mark)
-        self.highest.update(written)
-        if len(content) > 5:
-            self.ended.update(content[5])
-        for producer in ended:
+    def _apply(self, commit: _Commit) -> None:
+        self.entry_id, self.total, self.mark = commit.entry_id, commit.total, commit.mark
+        self.highest.update(commit.written)
+        self.ended.update(commit.known_ended)
+        for producer in commit.ended:
             self.ended[producer] = self.highest.pop(producer, self.ended.get(producer, 0))
         while len(self.ended) > _MAX_ENDED:
             del self.ended[next(iter(self.ended))]
 
     def _append(self, frame: bytes) -> None:
+        if self._torn:
+            os.ftruncate(self._fd, self._size)
+            self._torn = False
         try:
             if os.write(self._fd, frame) != len(frame):
                 raise OSError(errno.ENOSPC, "no space left for the checkpoint", self.path)
         except OSError:
+            self._torn = True
             os.ftruncate(self._fd, self._size)
+            self._torn = False
             raise
         self._size += len(frame)
 
     def _rewrite(self) -> None:
         """Begin the journal anew with the full state; the old one serves on where that fails."""
-        frame = _frame([self.entry_id, self.total, self.mark, self.highest, [], self.ended])
+        state = _Commit(self.entry_id, self.total, self.mark, self.highest, [], self.ended)
+        frame = journal.frame(state)
         beside = self.path + ".new"
         try:
             fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -134,24 +150,10 @@ class Checkpoint:
         self._rewrite_at = max(_LARGEST_JOURNAL, 4 * self._size)
 
 
-def _frame(content: Any) -> bytes:
-    data = msgspec.msgpack.encode(content)
-    return _HEAD.pack(len(data), crc32(data)) + data
-
-
-def _read_frame(data: bytes, position: int) -> tuple[Any, int] | None:
-    """Return the content of the frame at ``position`` and where the next one begins."""
-    if position + _HEAD.size > len(data):
-        return None
-    length, crc = _HEAD.unpack_from(data, position)
-    start = position + _HEAD.size
-    body = data[start : start + length]
-    if not 0 < length <= _LARGEST_FRAME or len(body) != length or crc32(body) != crc:
-        return None
+def _read_commit(data: bytes, position: int) -> tuple[_Commit, int] | None:
+    """Return the commit at ``position`` and where the next one begins; None if there is no whole one."""
     try:
-        content = msgspec.msgpack.decode(body)
-    except msgspec.DecodeError:
+        frame = journal.read_frame(data, position)
+        return None if frame is None else (msgspec.convert(frame[0], _Commit), frame[1])
+    except (ValueError, RecursionError):  # whole, but nothing that we have written
         return None
-    if not isinstance(content, list) or len(content) < 5 or not isinstance(content[3], dict):
-        return None
-    return content, start + length

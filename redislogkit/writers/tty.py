@@ -148,6 +148,9 @@ class TtyDestination:
         self._known.update(_names(self._last))
         self._last = ()
 
+    def retract(self, mark: object) -> None:
+        """Nothing can be taken back from a terminal."""
+
     def checkpointed(self) -> None:
         """Forget what was handled: it does not come again."""
         if self._known:

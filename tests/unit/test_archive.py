@@ -21,6 +21,7 @@ from redislogkit.config import FileWriterConfig
 from redislogkit.errors import ConfigError
 from redislogkit.writers import archive
 from redislogkit.writers.archive import Archivist, Identity
+from tests.helpers.filewriter import memory_folder
 
 START = 1_795_370_400.0  # 2026-11-22T18:00:00 UTC
 
@@ -77,6 +78,12 @@ def read(path: Path) -> str:
     elif path.suffix == ".zst":
         data = archive._zstd().decompress(data)
     return data.decode()
+
+
+@pytest.fixture
+def memory():
+    with memory_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -279,8 +286,31 @@ def test_a_file_is_found_by_its_identity(logs):
     logs.archivist.rotate(START)
     logs.rotate()
     assert archive.locate(path, identity) == path + ".2"
-    os.rename(path + ".2", path + ".bak")
+    os.rename(path + ".2", path + "-20261122")  # by an outside logrotate
+    assert archive.locate(path, identity) == path + "-20261122"
+    assert (
+        archive.locate(path, identity._replace(device=0)) == path + "-20261122"
+    )  # numbered anew by a reboot
+    os.unlink(path + "-20261122")
     assert archive.locate(path, identity) is None
+
+
+def test_what_is_newer_than_a_file_is_listed_behind_it(logs):
+    logs.start(backup_count=5)
+    logs.write()
+    info = logs.live.stat()
+    identity = Identity(info.st_dev, info.st_ino)
+    path = str(logs.live)
+    assert archive.behind(logs.archivist._config, identity) == [path]
+    logs.archivist.rotate(START)
+    assert archive.behind(logs.archivist._config, identity) == [path + ".1", path]
+    logs.rotate()
+    logs.write()
+    assert archive.behind(logs.archivist._config, identity) == [path + ".2", path + ".1", path]
+    os.rename(path + ".2", path + "-old")
+    assert archive.behind(logs.archivist._config, identity) == [path + "-old", path]
+    os.unlink(path + "-old")
+    assert archive.behind(logs.archivist._config, identity) == []
 
 
 # --- compression -------------------------------------------------------------------------------------------
@@ -433,7 +463,7 @@ def refuse_to_sync(_: str) -> None:
 
 def test_a_folder_that_can_not_be_synced_does_not_undo_a_rotation(logs, monkeypatch):
     logs.start()
-    monkeypatch.setattr(archive, "_sync_folder", refuse_to_sync)
+    monkeypatch.setattr(archive, "sync_folder", refuse_to_sync)
     assert logs.rotate() == str(logs.live) + ".1"
     assert "could not be forced to the disk" in logs.reports[0]
 
@@ -443,7 +473,7 @@ def test_an_archive_is_not_there_twice_when_its_folder_can_not_be_synced(logs, m
     logs.rotate()
     logs.archivist.release()
     with monkeypatch.context() as patch:
-        patch.setattr(archive, "_sync_folder", refuse_to_sync)
+        patch.setattr(archive, "sync_folder", refuse_to_sync)
         assert not logs.archivist.work()
     assert logs.names() == ["app.log.1"]
     assert logs.archivist.work()
@@ -633,11 +663,11 @@ def scenario(logs: Logs, **settings: Any) -> None:
     ],
     ids=lambda value: "-".join(str(part) for part in value.values()),
 )
-def test_a_kill_at_any_step_leaves_every_block_in_exactly_one_place(tmp_path, monkeypatch, settings):
+def test_a_kill_at_any_step_leaves_every_block_in_exactly_one_place(memory, monkeypatch, settings):
     number = 0
     while True:
         number += 1
-        folder = tmp_path / str(number)
+        folder = memory / str(number)
         folder.mkdir()
         logs = Logs(folder)
         with monkeypatch.context() as patch:

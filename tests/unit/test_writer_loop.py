@@ -12,7 +12,8 @@ from redislogkit import record
 from redislogkit.errors import GroupMissingError, LockHeldError, ServerAwayError
 from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.stream import batch
-from redislogkit.stream.client import Confirmation, RawEntry
+from redislogkit.stream.client import Claim, Confirmation, RawEntry
+from redislogkit.writers import base
 from redislogkit.writers.base import NOT_IN_STREAM, Numbered, Writer
 from redislogkit.writers.checkpoint import Checkpoint, Mark
 
@@ -28,6 +29,9 @@ class Stream:
         self.pending: list[bytes] = []
         self.confirmations: list[Confirmation] = []
         self.joined = 0
+        self.holder = "here"
+        self.token = 0
+        self.published: dict[str, int] = {}
         self.fail_next: Exception | None = None
 
     def add(
@@ -57,6 +61,15 @@ class Stream:
         self.delivered += len(fresh)
         self.pending += [entry_id for entry_id, _ in fresh]
         return fresh
+
+    def claim(self, writer: str, owner: str, seconds: float, token: int = 0) -> Claim:
+        if self.holder != owner:
+            return Claim(0, self.holder)
+        self.token += not token
+        return Claim(self.token, owner)
+
+    def written(self, writer: str) -> dict[str, int]:
+        return self.published
 
     def confirm(self, writer: str, confirmation: Confirmation) -> None:
         self.confirmations.append(confirmation)
@@ -94,6 +107,9 @@ class Lines:
 
     def recover(self, mark: Mark | None) -> None:
         del self.items[mark.offset if mark else 0 :]
+
+    def retract(self, mark: Mark | None) -> None:
+        self.recover(mark)
 
     def checkpointed(self) -> None:
         pass
@@ -143,7 +159,7 @@ class Run:
             self.reports.append,
             block=0.0,
             lock_timeout=5.0,
-            clock=lambda: 7.0,
+            owner="here",
         )
         writer.run(lambda: next(left, None) is None)
 
@@ -158,7 +174,9 @@ def test_records_are_written_in_order_and_confirmed_after_the_checkpoint(run):
     run.stream.add((A, 3, [logged("a3")]))
     run.go()
     assert run.lines.texts() == ["a1", "a2", "b1", "a3"]
-    assert run.stream.confirmations[-1] == Confirmation(b"2-0", 0, {"aaaa": 3, "bbbb": 1}, [b"1-0", b"2-0"])
+    assert run.stream.confirmations[-1] == Confirmation(
+        b"2-0", 0, {"aaaa": 3, "bbbb": 1}, [b"1-0", b"2-0"], 1
+    )
     assert run.checkpoint.seen("aaaa") == 3
     assert run.checkpoint.entry_id == b"2-0"
     assert run.stream.pending == []
@@ -178,7 +196,7 @@ def test_a_restart_publishes_the_positions_again(run):
     run.go()
     run.stream.confirmations.clear()
     run.go()
-    assert run.stream.confirmations[0] == Confirmation(b"", 0, {"aaaa": 1}, ())
+    assert run.stream.confirmations[0] == Confirmation(b"", 0, {"aaaa": 1}, (), 2)
 
 
 def test_pending_entries_of_a_killed_writer_are_written_first(run):
@@ -221,7 +239,7 @@ def test_a_gap_that_nobody_explains_is_noted_at_its_place(run):
     run.stream.add((A, 5, [logged("a5")]))
     run.go()
     assert run.lines.texts() == ["a1", NOT_IN_STREAM, "a5"]
-    assert run.lines.items[1][0] == Loss(2, 4, NOT_IN_STREAM, 7.0)
+    assert run.lines.items[1][0] == Loss(2, 4, NOT_IN_STREAM, 1.0)
 
 
 def test_a_gap_that_the_producer_explains_is_noted_once(run):
@@ -285,3 +303,35 @@ def test_records_of_programs_that_do_not_number_them_are_written_once(run):
     run.stream.delivered = 0
     run.go()
     assert [item.text for item, _, _ in run.lines.items] == ["hello", "hello"]
+
+
+def test_a_writer_that_another_host_runs_stands_by(run):
+    run.stream.holder = "elsewhere"
+    run.stream.add((A, 1, [logged("a1")]))
+    run.go()
+    assert run.lines.texts() == []
+    assert run.stream.pending == []
+
+
+def test_who_takes_over_begins_with_the_positions_of_its_predecessor(run):
+    run.stream.published = {"aaaa": 2}
+    run.stream.add((A, 1, [logged("a1"), logged("a2"), logged("a3")]))
+    run.go()
+    assert run.lines.texts() == ["a3"]
+
+
+def test_who_was_stopped_beyond_its_lease_takes_back_what_it_has_just_written(run, monkeypatch):
+    run.stream.add((A, 1, [logged("a1")]))
+    run.go()
+    run.stream.add((A, 2, [logged("a2")]))
+    monkeypatch.setattr(base.time, "monotonic", iter(range(0, 10_000, 4)).__next__)
+
+    def written_late(items):
+        run.lines.items += items
+        run.stream.holder = "elsewhere"
+        yield len(items)
+
+    run.lines.write = written_late
+    run.go()
+    assert run.lines.texts() == ["a1"]
+    assert run.checkpoint.seen("aaaa") == 1

@@ -10,16 +10,20 @@
 --   number of records; number of fields and values; these
 --
 -- Returns the number of entries added, or
---   -1  the server has lost its memory of this stream (another epoch, no stream): nothing was added
+--   -1  the server has lost its memory of this stream (another epoch, no stream, or one without the newest
+--       entry, which is never trimmed): nothing was added
 --   -2  the stream is full: nothing was added
 if redis.call('HGET', KEYS[2], '@epoch') ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then
   return -1
 end
 local total = tonumber(redis.call('HGET', KEYS[2], '@added') or '0')
+if total > 0 and redis.call('XLEN', KEYS[1]) == 0 then return -1 end
 local limit = tonumber(ARGV[2])
 local watched = redis.call('EXISTS', KEYS[3]) == 1
 if watched then
   local trimmed = tonumber(redis.call('HGET', KEYS[2], '@trimmed') or '0')
+  -- Writers go on counting where they were before the server lost its memory.
+  total = math.max(total, trimmed)
   if total - trimmed >= limit then return -2 end
 end
 local added = 0
@@ -50,7 +54,11 @@ while at <= #ARGV do
     arguments[#arguments + 1] = string.format('%.0f', total)
     redis.call(unpack(arguments))
     for i = 0, producers - 1 do
-      redis.call('HSET', KEYS[2], ARGV[first + 2 * i], ARGV[first + 2 * i + 1])
+      local producer, sequence = ARGV[first + 2 * i], ARGV[first + 2 * i + 1]
+      -- Another shipper may have come further with one of them.
+      if tonumber(redis.call('HGET', KEYS[2], producer) or '0') < tonumber(sequence) then
+        redis.call('HSET', KEYS[2], producer, sequence)
+      end
     end
     added = added + 1
   end

@@ -4,29 +4,32 @@
 -- KEYS[2]  hash: producer -> highest sequence in the stream; "@trimmed"
 -- KEYS[3]  hash: writer -> "<last entry written> <items up to there>"
 -- KEYS[4]  hash of this writer: producer -> highest sequence written
--- ARGV[1]  the writer, which is also its group
--- ARGV[2]  id of the last entry written ("" = only positions), ARGV[3]  items up to there
--- ARGV[4]  number of producers; then producer and sequence for each
+-- KEYS[5]  hash: writer -> "<token> <end in ms> <owner>", the leases
+-- ARGV[1]  the writer, which is also its group; ARGV[2]  fencing token of its lease
+-- ARGV[3]  id of the last entry written ("" = only positions), ARGV[4]  items up to there
+-- ARGV[5]  number of producers; then producer and sequence for each
 -- ARGV[…]  ids of the entries to acknowledge
 --
--- Returns the number of entries acknowledged.
+-- Returns the number of entries acknowledged, or -1 when the lease is somebody else's: nothing was done.
 local function split(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)')
   return tonumber(ms or '0'), tonumber(seq or '0')
 end
-local producers = tonumber(ARGV[4])
+local lease = redis.call('HGET', KEYS[5], ARGV[1]) or ''
+if string.match(lease, '^(%d+) ') ~= ARGV[2] then return -1 end
+local producers = tonumber(ARGV[5])
 for i = 0, producers - 1 do
-  local producer, sequence = ARGV[5 + 2 * i], ARGV[6 + 2 * i]
+  local producer, sequence = ARGV[6 + 2 * i], ARGV[7 + 2 * i]
   if sequence == '-1' then
     redis.call('HDEL', KEYS[4], producer)
   else
     redis.call('HSET', KEYS[4], producer, sequence)
   end
 end
-if ARGV[2] == '' then return 0 end
-redis.call('HSET', KEYS[3], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
+if ARGV[3] == '' then return 0 end
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[3] .. ' ' .. ARGV[4])
 local acknowledged = 0
-local at = 5 + 2 * producers
+local at = 6 + 2 * producers
 while at <= #ARGV do
   local upto = math.min(at + 999, #ARGV)
   acknowledged = acknowledged + redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, at, upto))

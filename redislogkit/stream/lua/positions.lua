@@ -8,7 +8,9 @@
 -- Returns the epoch ("" where stream or hash are gone), then for each producer the highest sequence in
 -- the stream and the lowest of what the writers have written (0 where there is no writer).
 local epoch = redis.call('HGET', KEYS[2], '@epoch')
-if not epoch or redis.call('EXISTS', KEYS[1]) == 0 then epoch = '' end
+local added = tonumber(redis.call('HGET', KEYS[2], '@added') or '0')
+local length = redis.call('XLEN', KEYS[1])
+if not epoch or redis.call('EXISTS', KEYS[1]) == 0 or (added > 0 and length == 0) then epoch = '' end
 local result = {epoch}
 if #ARGV == 0 then return result end
 local shipped = redis.call('HMGET', KEYS[2], unpack(ARGV))

@@ -1,0 +1,163 @@
+"""The spools that one shipper ships: found, opened, read in order, let go.
+
+A spool belongs to the supervisor's shipper, unless its producer ships itself (thread mode) and lives. One that can
+not be read is reported once and passed over, and tried again while it is there: it never stops the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from redislogkit.errors import CorruptDataError
+from redislogkit.spool.shipper_end import Run, ShipperEnd, spool_names, sweep_hidden
+
+
+class SpoolSet:
+    """Opened spools by name.
+
+    Args:
+        root: Folder of the spools.
+        own: Producer whose spools are shipped while it lives (thread mode); empty: all but such producers'.
+        report: Takes one line for each spool that can not be read.
+    """
+
+    def __init__(self, root: str, own: str, report: Callable[[str], None]) -> None:
+        self._root = root
+        self._own = own
+        self._report = report
+        self._spools: dict[str, ShipperEnd] = {}
+        self._passed_over: set[str] = set()  # until they are tried again
+        self._elsewhere: set[str] = set()  # of producers that live and are shipped by somebody else
+        self._reported: set[str] = set()
+        self._sleeping = False
+
+    # -- which there are ------------------------------------------------------------------------
+
+    def values(self) -> list[ShipperEnd]:
+        """Every opened spool."""
+        return list(self._spools.values())
+
+    def __len__(self) -> int:
+        return len(self._spools)
+
+    @property
+    def living(self) -> int:
+        """Producers that live, also those whose spools somebody else ships."""
+        return len(self._elsewhere) + sum(not spool.owner_dead for spool in self._spools.values())
+
+    def discover(self, *, again: bool = False) -> list[ShipperEnd]:
+        """Open the spools that have come and return them; let go of those that are gone.
+
+        With ``again``, those that were passed over are tried once more.
+        """
+        if again:
+            self._passed_over.clear()
+        names = spool_names(self._root)
+        here = set(names)
+        for name in [name for name in self._spools if name not in here]:
+            self._spools.pop(name).close()
+        self._elsewhere &= here
+        self._reported &= here
+        new = [name for name in names if name not in self._spools and name not in self._passed_over]
+        opened = [spool for name in new if (spool := self._open(name)) is not None]
+        # The listing's order is that of each producer's spools.
+        self._spools = {name: self._spools[name] for name in names if name in self._spools}
+        return opened
+
+    def _open(self, name: str) -> ShipperEnd | None:
+        path = os.path.join(self._root, name)
+        try:
+            spool = ShipperEnd(path, self._report)
+        except FileNotFoundError:
+            return None
+        except (OSError, CorruptDataError) as error:
+            self._pass_over(name, error)
+            return None
+        if not self._is_ours(spool):
+            self._elsewhere.add(name)
+            self._passed_over.add(name)
+            spool.close()
+            return None
+        self._elsewhere.discard(name)
+        spool.set_sleeping(self._sleeping)
+        self._spools[name] = spool
+        return spool
+
+    def _is_ours(self, spool: ShipperEnd) -> bool:
+        if self._own and spool.facts.producer == self._own:
+            return True
+        if self._own or spool.facts.ships_itself:
+            return spool.check_owner()  # alive, somebody else ships it; dead, its lock is ours now
+        return True
+
+    def _pass_over(self, name: str, error: Exception) -> None:
+        self._passed_over.add(name)
+        if name not in self._reported:
+            self._reported.add(name)
+            self._report(
+                f"spool {os.path.join(self._root, name)} can not be read and is left alone for now: {error}"
+            )
+
+    def look_after(self) -> list[ShipperEnd]:
+        """Retire the spools of dead producers; return them."""
+        with contextlib.suppress(OSError):
+            sweep_hidden(self._root)
+        return [spool for spool in self.values() if spool.check_owner()]
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def readable(self) -> list[ShipperEnd]:
+        """Spools to read now: of one producer's several spools only the oldest, for the order's sake."""
+        seen: set[str] = set()
+        found = []
+        for spool in self._spools.values():
+            if spool.facts.producer not in seen:
+                found.append(spool)
+                if not (spool.finished and spool.owner_dead):
+                    seen.add(spool.facts.producer)
+        return found
+
+    def has_news(self) -> bool:
+        """True when a producer has stored something since its spool was read."""
+        return any(spool.has_news() for spool in self.readable())
+
+    def read(self, spool: ShipperEnd, max_bytes: int) -> list[Run]:
+        """Read whole frames; a spool that can not be read is passed over until it is opened again."""
+        try:
+            return spool.read(max_bytes)
+        except (OSError, CorruptDataError) as error:
+            name = os.path.basename(spool.directory)
+            self._spools.pop(name, None)
+            spool.close()
+            self._pass_over(name, error)
+            return []
+
+    def set_sleeping(self, sleeping: bool) -> None:
+        """Ask all producers, also those that come, to ring the doorbell, or not to."""
+        self._sleeping = sleeping
+        for spool in self._spools.values():
+            spool.set_sleeping(sleeping)
+
+    # -- letting go -----------------------------------------------------------------------------
+
+    def others_of(self, spool: ShipperEnd) -> bool:
+        """True when the producer has another spool."""
+        producer = spool.facts.producer
+        return any(other is not spool and other.facts.producer == producer for other in self.values())
+
+    def remove(self, spool: ShipperEnd) -> None:
+        """Delete the spool of a dead producer; everything in it is safe."""
+        self._spools.pop(os.path.basename(spool.directory), None)
+        try:
+            spool.remove()
+        except OSError as error:
+            self._pass_over(os.path.basename(spool.directory), error)
+
+    def close(self) -> None:
+        """Let go of all; what is not confirmed stays in them."""
+        self.set_sleeping(True)
+        for spool in self._spools.values():
+            spool.close()
+        self._spools.clear()

@@ -1,0 +1,84 @@
+"""The parts that need redis: the shipper and the writers, as children run them."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+from typing import Final
+
+from redislogkit import encoding, identity, launch, locking, selection
+from redislogkit.config import Config, FileWriterConfig
+from redislogkit.ship.shipper import Shipper, ShipperSettings
+from redislogkit.spool.doorbell import Doorbell
+from redislogkit.stream import address
+from redislogkit.stream.client import TIMEOUT, StreamClient
+from redislogkit.supervisor.child import EXIT_UNFINISHED, Link
+from redislogkit.writers.base import Destination, Writer
+from redislogkit.writers.checkpoint import Checkpoint
+from redislogkit.writers.file import FileDestination
+from redislogkit.writers.tty import TtyDestination
+
+_PREDECESSOR_TIMEOUT: Final = 5.0
+
+
+def ship(config: Config, _name: str, link: Link, drain_timeout: float) -> int:
+    """Run the shipper; return the exit code."""
+    _allow_many_files()
+    settings = ShipperSettings(
+        root=os.path.join(config.stream_dir, "spool"),
+        flush_interval=config.producer.flush_interval,
+        buffer_size=config.producer.buffer_size,
+        max_records=config.stream.max_records,
+        writers=tuple(config.writers) if config.producer.ack == "writer" else (),
+        registered=tuple(config.writers),
+    )
+    bell = Doorbell(launch.doorbell_path(config))
+    shipper = Shipper(settings, _connector(config), encoding.encoder(config), bell, link.report)
+    drained = shipper.run(
+        link.stopping,
+        link.beat,
+        wake=(link.fileno(),),
+        drain_timeout=drain_timeout,
+        abandoned=lambda: link.orphaned,
+    )
+    return 0 if drained else EXIT_UNFINISHED
+
+
+def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
+    """Run the writer ``name``; return the exit code. Raises ``LockHeldError``."""
+    settings = config.writers[name]
+    checkpoint = os.path.join(config.stream_dir, "checkpoints", name)
+    # Its predecessor, whose supervisor has just been killed, may still be at work on both.
+    lock = locking.OwnedLock(f"{checkpoint}.lock", f"the checkpoint of writer {name!r}")
+    lock.acquire(_PREDECESSOR_TIMEOUT)
+    destination: Destination
+    lock_timeout = 0.0
+    if isinstance(settings, FileWriterConfig):
+        destination = FileDestination(settings, link.report)
+        lock_timeout = settings.lock_timeout
+    else:
+        destination = TtyDestination(settings)
+    writer = Writer(
+        name,
+        _connector(config),
+        destination,
+        Checkpoint(checkpoint),
+        selection.selector(settings.level, settings.loggers),
+        link.report,
+        lock_timeout=lock_timeout,
+        owner=f"{identity.host_name()}:{config.stream_dir}",
+    )
+    writer.run(link.stopping, link.beat, drain_timeout=drain_timeout, abandoned=lambda: link.orphaned)
+    return EXIT_UNFINISHED if writer.status().error else 0
+
+
+def _connector(config: Config) -> Callable[[], StreamClient]:
+    timeout = min(TIMEOUT, config.supervisor.heartbeat_timeout / 4)
+    return lambda: StreamClient(address.resolve(config), config.stream.name, timeout=timeout)
+
+
+def _allow_many_files() -> None:
+    """Two or three descriptors for each producer of the host: as many as the system lets us have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

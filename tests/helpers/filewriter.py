@@ -1,0 +1,140 @@
+"""A file writer without a server: its real loop, reading a stream that stands in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from redislogkit import record
+from redislogkit.config import FileWriterConfig, FormatterConfig
+from redislogkit.record import Facts, Record
+from redislogkit.stream import batch
+from redislogkit.stream.client import Claim, Confirmation, RawEntry, StreamClient
+from redislogkit.writers import archive
+from redislogkit.writers.base import Numbered, Writer
+from redislogkit.writers.checkpoint import Checkpoint
+from redislogkit.writers.file import FileDestination
+
+#: 2026-11-22T18:00:00 UTC
+START = 1_795_370_400.0
+
+
+def facts(producer: str = "p1") -> Facts:
+    return Facts(producer, "host", 4711, "MainProcess", START, 0)
+
+
+def a_record(text: str, created: float = START, **fields: Any) -> Record:
+    return Record(created, 20, "INFO", "app", text, "/app.py", 1, "main", 1, "MainThread", **fields)
+
+
+def numbered(
+    texts: Iterable[str], first: int = 1, created: float = START, producer: str = "p1"
+) -> list[Numbered]:
+    return [(a_record(text, created), facts(producer), first + n) for n, text in enumerate(texts)]
+
+
+def config(path: Path | str, **settings: Any) -> FileWriterConfig:
+    return FileWriterConfig(
+        path=str(path), formatter=FormatterConfig(format="%(message)s"), **{"utc": True, **settings}
+    )
+
+
+def entries(items: Sequence[Numbered], size: int) -> list[RawEntry]:
+    """Put ``items`` into stream entries of ``size``; neighbours of one producer with following sequences."""
+    found: list[RawEntry] = []
+    for begin in range(0, len(items), size):
+        runs = [
+            batch.RawRun(facts, sequence, [record.encode(item)])
+            for item, facts, sequence in items[begin : begin + size]
+        ]
+        fields = batch.encode(runs, "none", bytes).fields
+        found.append((b"%d-0" % (begin + 1), dict(zip(fields[::2], fields[1::2], strict=True))))
+    return found
+
+
+class MemoryStream:
+    """Gives its entries to each new connection from the beginning, as a stream that has lost its group does."""
+
+    def __init__(self, stream: list[RawEntry], at_once: int = 3) -> None:
+        self._entries = stream
+        self._at_once = at_once
+        self._next = 0
+
+    def connect(self) -> StreamClient:
+        self._next = 0
+        return cast("StreamClient", self)
+
+    def is_read(self) -> bool:
+        return self._next >= len(self._entries)
+
+    def join(self, writer: str, after: str = "0") -> None: ...
+
+    def claim(self, writer: str, owner: str, seconds: float, token: int = 0) -> Claim:
+        return Claim(1, owner)
+
+    def written(self, writer: str) -> dict[str, int]:
+        return {}
+
+    def read(self, writer: str, after: str, count: int, block: float) -> list[RawEntry]:
+        if after != ">":
+            return []
+        begin = self._next
+        self._next += min(count, self._at_once)
+        return self._entries[begin : self._next]
+
+    def confirm(self, writer: str, confirmation: Confirmation) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def run_writer(
+    settings: FileWriterConfig,
+    stream: list[RawEntry],
+    checkpoint: Path | str,
+    *,
+    clock: Callable[[], float] = time.time,
+    at_once: int = 3,
+) -> list[str]:
+    """Run a writer until it has read the stream to its end; return what it reported."""
+    reports: list[str] = []
+    source = MemoryStream(stream, at_once)
+    destination = FileDestination(settings, reports.append, clock)
+    writer = Writer(
+        "app", source.connect, destination, Checkpoint(str(checkpoint)), lambda level, name: True, reports.append,
+        block=0.0,
+    )  # fmt: skip
+    writer.run(source.is_read)
+    return reports
+
+
+@contextlib.contextmanager
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory, where there is one: hundreds of runs are not to wait for the disk."""
+    folder = tempfile.mkdtemp(prefix="rlk-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def lines(items: Iterable[Numbered]) -> bytes:
+    """What a run without any fault makes of ``items`` with `config`."""
+    return b"".join(item.message.encode() + b"\n" for item, _, _ in items if isinstance(item, Record))
+
+
+def texts_of(path: Path) -> bytes:
+    data = path.read_bytes()
+    return gzip.decompress(data) if path.suffix == ".gz" else data
+
+
+def everything(settings: FileWriterConfig, *others: Path) -> bytes:
+    """What stands in all files, oldest first."""
+    paths = [*others, *(Path(item.path) for item in archive.list_archives(settings)), Path(settings.path)]
+    return b"".join(texts_of(path) for path in paths if os.path.exists(path))

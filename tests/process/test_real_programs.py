@@ -1,0 +1,272 @@
+"""Programs as users write them lose, double, tear and disorder nothing, however their processes come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from stress.checker import Report, check, rotated_files
+from stress.tally import counts
+from tests.helpers import processes
+from tests.helpers.scripts import ROOT
+from tests.helpers.waiting import wait_until
+
+PROGRAMS = ROOT / "tests" / "programs"
+RUN = "real"
+
+
+class Application:
+    """A configuration, the programs that use it, and the count of what they have logged."""
+
+    def __init__(self, folder: Path, state_dir: str, url: str, stream: str, extra: str = "") -> None:
+        self.folder = folder
+        self.state = Path(state_dir) / stream
+        self.log_file = folder / "logs" / "app.log"
+        self.config = folder / "log.toml"
+        self.tallies = folder / "tallies"
+        self.tallies.mkdir()
+        self.config.write_text(
+            f'version = 1\nstate_dir = "{state_dir}"\n[redis]\nurl = "{url}"\n[stream]\nname = "{stream}"\n'
+            f'[writers.app]\ntype = "file"\npath = "{self.log_file}"\nmax_bytes = 20_000\nbackup_count = 1_000\n'
+            + extra
+        )
+        self.environment = {
+            **os.environ,
+            "REDISLOGKIT_CONFIG": str(self.config),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of a fork with threads, since Python 3.12
+            "TALLIES": str(self.tallies),
+            "RUN": RUN,
+        }
+
+    def start(self, *command: object, **options: int | tuple[int, ...]) -> subprocess.Popen[str]:
+        """Start a command of Python; its output is one pipe."""
+        process: subprocess.Popen[str] = subprocess.Popen(  # type: ignore[call-overload]
+            [sys.executable, *map(str, command)],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+        return process
+
+    def run(self, program: str, *arguments: object, code: int = 0) -> str:
+        """Run a program to its end, which is the end of all who hold its output; return that."""
+        return finish(self.start(PROGRAMS / program, *arguments), code)
+
+    def check(self, *, in_doubt: int = 0) -> Report:
+        """Wait until the last producer is dead and everything of it written; then count."""
+        spool = self.state / "spool"
+        wait_until(lambda: not os.listdir(spool), what=f"{spool} is empty")
+        report = check(rotated_files(self.log_file), counts(self.tallies), RUN, in_doubt=in_doubt)
+        assert report.ok, f"{report}\n{self.supervisor_log()}"
+        assert len(rotated_files(self.log_file)) > 3
+        return report
+
+    def has_logged(self, pid: int, records: int) -> bool:
+        """True when that process has logged more than that."""
+        return any(w.startswith(f"{pid}-") and count > records for w, count in counts(self.tallies).items())
+
+    def supervisor_log(self) -> str:
+        """What the supervisor had to say."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.state / "supervisor.log").read_text()
+        return ""
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    try:
+        out, _ = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        raise AssertionError(f"a program hangs, or somebody holds its output: {error.output!r}") from error
+    assert process.returncode == code, out
+    return out
+
+
+@pytest.fixture
+def app(tmp_path: Path, state_dir: str, server_url: str, stream_name: str) -> Application:
+    return Application(tmp_path, state_dir, server_url, stream_name)
+
+
+# -- pools ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_process_pool_executor_loses_nothing(app, method):
+    assert app.run("executor.py", method) == ""
+    assert app.check().records == 100 + 80 * 25 + 80
+    assert app.supervisor_log() == ""
+
+
+def test_a_pool_that_replaces_its_workers_loses_nothing(app):
+    assert app.run("pool.py") == ""
+    assert app.check().records == 60 * 40 + 60
+    assert len(counts(app.tallies)) > 4
+    assert app.supervisor_log() == ""
+
+
+def test_a_pool_loses_nothing_under_a_supervisor_in_the_foreground(
+    tmp_path, state_dir, server_url, stream_name
+):
+    app = Application(tmp_path, state_dir, server_url, stream_name, "[supervisor]\nautostart = false\n")
+    assert app.run("pool.py") == ""
+    supervisor = app.start("-m", "redislogkit.supervise", app.config)
+    assert app.check().records == 60 * 40 + 60
+    supervisor.terminate()
+    out = finish(supervisor)
+    assert "supervising" in out
+    assert "draining" in out
+
+
+# -- hard ends -----------------------------------------------------------------------------------
+
+
+def test_what_was_logged_before_os_exit_arrives(app):
+    assert app.run("hard_exit.py", "exit", code=7) == ""
+    assert app.check().records == 2000
+
+
+def test_what_was_logged_before_sigkill_arrives_to_the_last_record(app):
+    assert app.run("hard_exit.py", "kill", code=-signal.SIGKILL) == ""
+    assert app.check().records == 2000
+    assert app.supervisor_log() == ""
+
+
+def test_sigkill_in_the_middle_of_logging_loses_no_record_whose_call_returned(app):
+    running = [app.start(PROGRAMS / "hard_exit.py", "endless") for _ in range(3)]
+    for process in running:
+        wait_until(partial(app.has_logged, process.pid, 500), what="500 records are logged")
+        process.kill()
+        finish(process, -signal.SIGKILL)
+    assert app.check(in_doubt=1).records > 1500
+
+
+# -- threads, tasks, children --------------------------------------------------------------------
+
+
+def test_threads_that_fork_while_others_log_neither_hang_nor_lose(app):
+    assert app.run("fork_storm.py") == ""
+    assert app.check().records == 6 * 8 * (40 + 30)
+    assert app.supervisor_log() == ""
+
+
+def test_an_asyncio_program_loses_nothing(app):
+    assert app.run("event_loop.py") == ""
+    assert app.check().records == 50 * 40 + 10 * 100
+
+
+def test_children_that_configure_themselves_share_one_supervisor(app):
+    assert app.run("children.py") == ""
+    assert app.check().records == 600 + 6 * 200
+    assert app.supervisor_log() == ""
+
+
+def test_a_launched_supervisor_with_an_embedded_server_ends_when_the_program_has(
+    tmp_path, state_dir, stream_name, reaped
+):
+    app = Application(tmp_path, state_dir, "embedded://", stream_name)
+    assert app.run("children.py") == ""
+    app.check()
+    wait_until(lambda: not processes.started(reaped, state_dir), what="nothing of the program runs")
+    assert app.supervisor_log() == ""
+
+
+def test_a_daemon_that_has_closed_all_descriptors_logs_on(app):
+    own_file, stop = app.folder / "own", app.folder / "stop"
+    assert app.run("daemon.py", own_file, stop) == ""
+    spool = app.state / "spool"
+    wait_until(
+        lambda: any(name.endswith("-1") for name in os.listdir(spool)),
+        what="the daemon has noticed the loss of its lock",
+    )
+    retired_at = sum(counts(app.tallies).values())
+    wait_until(lambda: sum(counts(app.tallies).values()) > retired_at + 200, what="the daemon logs on")
+    stop.touch()
+    app.check()
+    assert set(own_file.read_bytes().splitlines()) == {b"only the daemon writes here"}
+    assert app.supervisor_log() == ""
+
+
+@pytest.mark.parametrize("framework", ["takes over", "leaves the root alone"])
+def test_a_framework_may_set_up_logging_after_us(app, framework):
+    assert app.run("framework.py", framework) == ""
+    report = check(rotated_files(app.log_file), counts(app.tallies), RUN)
+    assert report.ok, f"the end of the program has waited for its records: {report}"
+    assert app.check().records == 1000
+    assert app.supervisor_log() == ""
+
+
+# -- servers -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def gunicorn(app: Application) -> Iterator[int]:
+    """Run it with workers that serve few requests; its port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        process = app.start(
+            "-m", "gunicorn", "--preload", "--workers", 4, "--max-requests", 20, "--max-requests-jitter", 10,
+            "--no-control-socket", "--log-level", "warning", "--bind", f"fd://{listener.fileno()}",
+            "tests.programs.gunicorn_app:application",
+            pass_fds=(listener.fileno(),),
+        )  # fmt: skip
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            process.terminate()
+            finish(process)
+
+
+def request(port: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    assert response.status == 200
+    pid = int(response.read())
+    connection.close()
+    return pid
+
+
+def test_recycled_gunicorn_workers_lose_nothing(app):
+    pids: list[int] = []
+    with gunicorn(app) as port:
+        clients = [
+            threading.Thread(target=lambda: pids.extend(request(port) for _ in range(50))) for _ in range(4)
+        ]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+    assert len(pids) == 200
+    assert len(set(pids)) > 4, "workers were recycled"
+    assert app.check().records == 10 + 200 * 10
+    assert app.supervisor_log() == ""
+
+
+def test_recycled_celery_workers_lose_nothing(app, server_url):
+    broker = server_url.replace("unix:", "redis+socket:")
+    app.environment |= {"BROKER": broker, "C_FORCE_ROOT": "1"}
+    worker = app.start(
+        "-m", "celery", "-q", "-A", "tests.programs.celery_app", "worker", "--pool", "prefork", "--concurrency", 3,
+        "--max-tasks-per-child", 8, "--without-gossip", "--without-mingle", "--without-heartbeat",
+    )  # fmt: skip
+    pids = int(app.run("celery_app.py", 36))
+    worker.terminate()
+    finish(worker)
+    assert pids > 3, "workers were recycled"
+    assert app.check().records >= 36 * 60
+    assert app.supervisor_log() == ""
