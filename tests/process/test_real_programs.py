@@ -204,6 +204,8 @@ def test_a_daemon_that_has_closed_all_descriptors_logs_on(app):
 
 @pytest.mark.parametrize("framework", ["takes over", "leaves the root alone"])
 def test_a_framework_may_set_up_logging_after_us(app, framework):
+    with app.config.open("a") as file:
+        file.write("[producer]\nshutdown_timeout = 20\n")  # a slow machine is no reason to fail
     assert app.run("framework.py", framework) == ""
     report = check(rotated_files(app.log_file), counts(app.tallies), RUN)
     assert report.ok, f"the end of the program has waited for its records: {report}"
