@@ -50,7 +50,10 @@ NOT_IN_STREAM: Final = "not in the stream"
 #: Seconds that a lease lasts without being kept.
 LEASE: Final = 10.0
 
-_ENTRIES_AT_ONCE: Final = 16
+#: Entries in one reading: few large ones, or many that hold one record each.
+_FEWEST_ENTRIES: Final = 16
+_MOST_ENTRIES: Final = 1024
+_ENOUGH_BYTES: Final = 256 * 1024
 _BLOCK: Final = 0.25
 _LONGEST_PAUSE: Final = 2.0
 #: What is over sooner than this (a server that is just starting) is not worth a line.
@@ -132,6 +135,7 @@ class Writer:
         self._report = report
         self._client: StreamClient | None = None
         self._after = "0"
+        self._count = _FEWEST_ENTRIES
         self._error = ""
         self._failures = 0
         self._away_since = 0.0
@@ -207,15 +211,14 @@ class Writer:
             pause = self._destination.service()
             client = self._joined()
             wait = block if pause is None else min(block, pause)
-            found = client.read(
-                self._name, self._after, _ENTRIES_AT_ONCE, wait if self._after == ">" else 0.0
-            )
+            found = client.read(self._name, self._after, self._count, wait if self._after == ">" else 0.0)
             if not found and self._after != ">":
                 self._after = ">"
                 return True
             self._keep_lease(client)
             if found:
                 self._handle(client, found)
+                self._count = _next_count(self._count, found)
             self._recovered()
             return bool(found)
         except GroupMissingError as error:
@@ -335,6 +338,14 @@ class Writer:
         except OSError as failure:
             kept = f"; its bytes can not be kept: {failure}"
         self._report(f"entry {entry_id.decode()} is passed over: {error}{kept}")
+
+
+def _next_count(count: int, found: list[RawEntry]) -> int:
+    """How many entries to read next: more while they are small, so that a commit is worth its price."""
+    size = sum(len(value) for _, fields in found for value in fields.values())
+    if size > _ENOUGH_BYTES:
+        return max(count // 2, _FEWEST_ENTRIES)
+    return min(count * 2, _MOST_ENTRIES) if len(found) == count else count
 
 
 def _explains(item: object, first: int) -> bool:

@@ -156,10 +156,10 @@ class Producers:
         """Wait until ``more`` records of every producer than now are in the file."""
         now = self._written()
         for worker in self._running:
-            wanted = now.get(worker, 0) + more
-            wait_until(
-                lambda w=worker, n=wanted: self._written().get(w, 0) >= n, what=f"{worker} is written on"
-            )
+            self._wait_for(worker, now.get(worker, 0) + more)
+
+    def _wait_for(self, worker: str, number: int) -> None:
+        wait_until(lambda: self._written().get(worker, 0) >= number, what=f"{worker} is written on")
 
     def _written(self) -> dict[str, int]:
         counts: dict[str, int] = {}

@@ -93,17 +93,18 @@ def test_a_flushed_server_costs_no_record(state_dir, scripts, own_server):
 # -- silence, failure, refusal ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("role", ["shipper", "w-app"])
-def test_a_stopped_child_is_noticed_and_replaced(role, state_dir, scripts):
+def test_stopped_children_are_noticed_and_replaced(state_dir, scripts):
     supervision = rotated(state_dir, supervisor={"heartbeat_timeout": 2})
     producers = Producers(scripts, supervision)
     producers.wait_flowing()
-    victim = supervision.child(role)
-    os.kill(victim, signal.SIGSTOP)
-    assert supervision.child(role, other_than=victim)
+    victims = {role: supervision.child(role) for role in ("shipper", "w-app")}
+    for victim in victims.values():
+        os.kill(victim, signal.SIGSTOP)
+    for role, victim in victims.items():
+        assert supervision.child(role, other_than=victim)
     producers.wait_flowing()
     supervision.wait_complete(producers.finish())
-    assert "silent for more than 2 s, killed" in supervision.log()
+    assert supervision.log().count("silent for more than 2 s, killed") == 2
 
 
 def test_a_child_that_keeps_failing_is_set_aside_and_the_others_go_on(state_dir, scripts):
@@ -202,3 +203,5 @@ def test_the_password_is_in_no_command_line_and_no_log(state_dir, scripts):
             assert secret.encode() not in file.read()
     assert secret not in supervision.log() + finished.out + finished.err
     assert os.path.getsize(os.path.join(supervision.stream_dir, "supervisor.log"))
+    for _ in range(2):  # the second one, since it can not drain
+        os.kill(supervision.pid, signal.SIGTERM)
