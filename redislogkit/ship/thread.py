@@ -43,8 +43,8 @@ class OwnThread:
             flush_interval=config.producer.flush_interval,
             buffer_size=config.producer.buffer_size,
             max_records=config.stream.max_records,
-            writers=tuple(config.writers) if config.producer.ack == "writer" else (),
-            registered=tuple(config.writers),
+            writers=address.groups(config) if config.producer.ack == "writer" else (),
+            registered=address.groups(config),
             own=producer,
         )
         encode = encoding.encoder(config)

@@ -30,8 +30,8 @@ def ship(config: Config, _name: str, link: Link, drain_timeout: float) -> int:
         flush_interval=config.producer.flush_interval,
         buffer_size=config.producer.buffer_size,
         max_records=config.stream.max_records,
-        writers=tuple(config.writers) if config.producer.ack == "writer" else (),
-        registered=tuple(config.writers),
+        writers=address.groups(config) if config.producer.ack == "writer" else (),
+        registered=address.groups(config),
     )
     bell = Doorbell(launch.doorbell_path(config))
     shipper = Shipper(settings, _connector(config), encoding.encoder(config), bell, link.report)
@@ -60,7 +60,7 @@ def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
     else:
         destination = TtyDestination(settings)
     writer = Writer(
-        name,
+        address.group(config, name),
         _connector(config),
         destination,
         Checkpoint(checkpoint),

@@ -35,9 +35,22 @@ while at <= #ARGV do
   acknowledged = acknowledged + redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, at, upto))
   at = upto + 1
 end
+-- A writer that belongs to one host ("console@web1") goes with it: ten minutes after its lease has run out it
+-- holds back nothing any more. Should it come again, it joins again.
+local function is_gone(writer)
+  if not string.find(writer, '@', 1, true) then return false end
+  local ends = string.match(redis.call('HGET', KEYS[5], writer) or '', '^%d+ (%d+) ')
+  return ends and tonumber(ends) + 600000 < tonumber(redis.call('TIME')[1]) * 1000
+end
 local oldest, oldest_ms, oldest_seq, oldest_total
 local all = redis.call('HGETALL', KEYS[3])
 for i = 2, #all, 2 do
+  if is_gone(all[i - 1]) then
+    redis.call('HDEL', KEYS[3], all[i - 1])
+    redis.call('HDEL', KEYS[5], all[i - 1])
+    redis.pcall('XGROUP', 'DESTROY', KEYS[1], all[i - 1])
+    all[i] = '18446744073709551615-0 0'
+  end
   local id, total = string.match(all[i], '^(%S+) (%d+)$')
   local ms, seq = split(id or '0-0')
   if not oldest or ms < oldest_ms or (ms == oldest_ms and seq < oldest_seq) then
