@@ -41,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         from redislogkit import supervise
 
         return supervise.main([] if options.config is None else [options.config])
+    if options.command == "writers":
+        return _writers(options.config, options.drop)
     return _check(options.config)
 
 
@@ -61,9 +63,48 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser(
         "check", help="check a configuration and print all of it, defaults included, without secrets"
     )
-    for command in (supervise, check):
+    writers = commands.add_parser(
+        "writers", help="list the writers that the stream is kept for, or drop one that is gone for good"
+    )
+    writers.add_argument(
+        "--drop", metavar="NAME", help="forget writer NAME: what only it has not written may be trimmed"
+    )
+    for command in (supervise, check, writers):
         command.add_argument("config", nargs="?", help=_CONFIG_HELP)
     return parser
+
+
+# --- writers -----------------------------------------------------------------------------------------------
+
+
+def _writers(source: str | None, drop: str | None) -> int:
+    from redislogkit import config as configuration
+    from redislogkit.errors import RedislogkitError
+    from redislogkit.stream import address
+    from redislogkit.stream.client import StreamClient
+
+    try:
+        config = configuration.load(source)
+        client = StreamClient(address.resolve(config), config.stream.name)
+        registered = client.registered_writers()
+        if drop is not None and drop not in registered:
+            print(
+                f"--drop must name a registered writer, got {drop!r}; registered: {', '.join(registered) or 'none'}",
+                file=sys.stderr,
+            )
+            return EXIT_USAGE
+        if drop is not None:
+            client.leave(drop)
+            print(f"{drop} is dropped; it held the stream back to entry {registered[drop]}")
+            return EXIT_OK
+    except RedislogkitError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    configured = address.groups(config)
+    for name, position in sorted(registered.items()):
+        note = "" if name in configured else "   not configured here"
+        print(f"{name:30} written up to {position}{note}")
+    return EXIT_OK
 
 
 # --- check -------------------------------------------------------------------------------------------------

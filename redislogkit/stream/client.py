@@ -154,6 +154,7 @@ class StreamClient:
     def leave(self, writer: str) -> bool:
         """Drop a writer that is gone for good: it no longer holds back trimming. False if unknown."""
         known = int(self._call("HDEL", self._writers, writer))
+        self._call("HDEL", self._leases, writer)
         self._call("DEL", self._written(writer))
         try:
             self._call("XGROUP", "DESTROY", self._stream, writer)
@@ -164,9 +165,10 @@ class StreamClient:
                 raise
         return bool(known)
 
-    def registered_writers(self) -> list[str]:
-        """Names of the writers that the stream is kept for."""
-        return [_text(name) for name in self._call("HKEYS", self._writers)]
+    def registered_writers(self) -> dict[str, str]:
+        """Writers that the stream is kept for, each with the newest entry that it has written."""
+        found = _pairs(self._call("HGETALL", self._writers))
+        return {_text(name): _text(value).partition(" ")[0] for name, value in found.items()}
 
     def read(self, writer: str, after: str, count: int, block: float) -> list[RawEntry]:
         """Read entries as ``writer``: its own pending ones ``after`` an id, or new ones (``">"``).
@@ -184,11 +186,6 @@ class StreamClient:
             answer = list(answer.items())
         return [(entry_id, _pairs(fields)) for entry_id, fields in answer[0][1]]
 
-    def read_range(self, after: str, count: int) -> list[RawEntry]:
-        """Read entries behind ``after`` without a group, for looking only."""
-        start = "-" if after in ("", "0", "0-0") else f"({after}"
-        return [(i, _pairs(f)) for i, f in self._call("XRANGE", self._stream, start, "+", "COUNT", count)]
-
     def confirm(self, writer: str, confirmation: Confirmation) -> None:
         """Acknowledge and publish what ``writer`` has durably written; trim behind the slowest writer.
 
@@ -203,10 +200,6 @@ class StreamClient:
             raise LeaseLostError(f"the lease of writer {writer} is somebody else's by now")
 
     # -- the stream as a whole ------------------------------------------------------------------
-
-    def length(self) -> int:
-        """Number of entries in the stream."""
-        return int(self._call("XLEN", self._stream))
 
     def delete_stream(self) -> None:
         """Delete the stream and everything kept beside it."""

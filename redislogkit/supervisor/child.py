@@ -34,7 +34,7 @@ EXIT_REFUSED: Final = 78
 #: Exit code of a child that was told to drain and could not finish its work in time.
 EXIT_UNFINISHED: Final = 75
 _BEAT: Final = 0.5
-_NEWS: Final = 0.1
+_NEWS: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 

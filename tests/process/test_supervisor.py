@@ -75,8 +75,9 @@ def test_all_are_killed_at_once_and_nothing_is_lost_or_doubled(state_dir, script
     for pid in everybody.values():
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not any(map(is_running, everybody.values())), what="all are dead")
+    scripts.run(PRODUCER, supervision.argument, "late", 1, 0)  # starts the next one at once
     producers.wait_flowing()
-    supervision.wait_complete(producers.finish())
+    supervision.wait_complete({**producers.finish(), "late": 1})
 
 
 def test_a_flushed_server_costs_no_record(state_dir, scripts, own_server):
