@@ -185,7 +185,12 @@ def _serve_once(directory: str, alive_fd: int, tick: Callable[[], None]) -> int:
 
 
 def _at_end(descriptor: int) -> bool:
-    return _readable([descriptor], 0) and not os.read(descriptor, 4096)
+    if not _readable([descriptor], 0):
+        return False
+    try:
+        return not os.read(descriptor, 4096)
+    except ConnectionResetError:  # the other end was closed before it had read all that we sent
+        return True
 
 
 def _wait_for_either(process: subprocess.Popen[bytes], alive_fd: int, timeout: float) -> None:

@@ -9,7 +9,6 @@ the server, the end of the pipe tells.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib
 import os
@@ -136,10 +135,7 @@ def _part(kind: str) -> Callable[[Config, str, Link, float], int]:
 def _serve(config: Config, _name: str, link: Link, _drain_timeout: float) -> int:
     from redislogkit.stream import address, embedded
 
-    code = 0
-    # A supervisor that hangs up with a beat unread resets the pipe instead of ending it.
-    with contextlib.suppress(ConnectionResetError):
-        code = embedded.serve(address.server_directory(config), link.fileno(), lambda: link.beat(("",)))
+    code = embedded.serve(address.server_directory(config), link.fileno(), lambda: link.beat(("",)))
     if link.stopping():
         return 0  # however it has ended: nothing of ours waits in it
     return code if code >= 0 else 128 - code  # as a shell says that a signal has ended it

@@ -55,7 +55,7 @@ _FEWEST_ENTRIES: Final = 16
 _MOST_ENTRIES: Final = 1024
 _ENOUGH_BYTES: Final = 256 * 1024
 _BLOCK: Final = 0.25
-_LONGEST_PAUSE: Final = 2.0
+_LONGEST_PAUSE: Final = 0.5
 #: What is over sooner than this (a server that is just starting) is not worth a line.
 _PATIENCE: Final = 1.0
 
@@ -138,6 +138,7 @@ class Writer:
         self._count = _FEWEST_ENTRIES
         self._error = ""
         self._failures = 0
+        self._standing_by = False
         self._away_since = 0.0
         self._written = 0
 
@@ -166,7 +167,11 @@ class Writer:
                     deadline = time.monotonic() + drain_timeout
                 beat(self.status())
                 moved = self._step(0.0 if deadline is not None else self._block)
-                if deadline is not None and (not moved or abandoned() or time.monotonic() >= deadline):
+                if deadline is None:
+                    continue
+                # A server that is away for a moment is no reason to leave records unread.
+                read_to_the_end = not moved and (self._standing_by or not self._failures)
+                if read_to_the_end or abandoned() or time.monotonic() >= deadline:
                     return
         finally:
             self.close()
@@ -231,6 +236,7 @@ class Writer:
             self._disconnect()
             with contextlib.suppress(OSError):
                 self._destination.retract(self._checkpoint.mark)
+            self._standing_by = True
             self._wait_after(str(error))
             return False
         except (RedislogkitError, OSError) as error:
@@ -298,7 +304,7 @@ class Writer:
     def _recovered(self) -> None:
         if self._error:
             self._report("goes on")
-        self._error, self._failures = "", 0
+        self._error, self._failures, self._standing_by = "", 0, False
 
     # -- one reading ----------------------------------------------------------------------------
 
