@@ -13,7 +13,6 @@ from redislogkit.errors import GroupMissingError, LockHeldError, ServerAwayError
 from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.stream import batch
 from redislogkit.stream.client import Claim, Confirmation, RawEntry
-from redislogkit.writers import base
 from redislogkit.writers.base import NOT_IN_STREAM, Numbered, Writer
 from redislogkit.writers.checkpoint import Checkpoint, Mark
 
@@ -324,7 +323,7 @@ def test_who_was_stopped_beyond_its_lease_takes_back_what_it_has_just_written(ru
     run.stream.add((A, 1, [logged("a1")]))
     run.go()
     run.stream.add((A, 2, [logged("a2")]))
-    monkeypatch.setattr(base.time, "monotonic", iter(range(0, 10_000, 4)).__next__)
+    monkeypatch.setattr("time.monotonic", iter(range(0, 10_000, 4)).__next__)
 
     def written_late(items):
         run.lines.items += items
