@@ -96,7 +96,6 @@ def configure(source: str | os.PathLike[str] | Mapping[str, Any] | None = None, 
         return _current
 
 
-
 def flush(timeout: float | None = None) -> bool:
     """Wait as `Handle.flush` does for the present configuration; True when there is none."""
     return _current is None or _current.flush(timeout)

@@ -10,19 +10,27 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
+from collections.abc import Iterator, Sequence
 from typing import Protocol
+
+import msgspec
 
 from redislogkit import config as configuration
 from redislogkit import identity, locking
 from redislogkit.errors import LockHeldError
 from redislogkit.producer import seed
+from redislogkit.record import Facts
 from redislogkit.stream.client import StreamClient
-from redislogkit.writers.base import Destination, Writer
+from redislogkit.writers.base import Destination, Numbered, Writer
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.file import FileDestination
 from redislogkit.writers.tty import TtyDestination
 
-_JOIN_TIMEOUT = 10.0
+#: A server that is away when the writer is to end is not waited for longer.
+_DRAIN_TIMEOUT = 2.0
+#: A thread in the middle of a command to a stalled server ends a little later.
+_JOIN_SLACK = 5.0
 _STAND_BY = 0.25
 
 
@@ -56,6 +64,7 @@ class _StandaloneWriter:
         """Why the writer has ended by itself, if it has."""
         self._stop_event = stop_event
         self._closing = threading.Event()
+        self._deadline = float("inf")
         folder = os.path.join(seed.state_dir(url, stream_name), "checkpoints")
         os.makedirs(folder, 0o700, exist_ok=True)
         checkpoint = os.path.join(folder, name)
@@ -84,7 +93,11 @@ class _StandaloneWriter:
     def _run(self) -> None:
         try:
             if self._stand_by():
-                self._writer.run(self._stopping)
+                self._writer.run(
+                    self._stopping,
+                    drain_timeout=_DRAIN_TIMEOUT,
+                    abandoned=lambda: time.monotonic() > self._deadline,
+                )
         except Exception as error:  # kept for the owner to see; a thread has nobody to raise to
             self.error = error
             self._report(str(error))
@@ -105,11 +118,15 @@ class _StandaloneWriter:
                 return True
         return False
 
-    def close(self, timeout: float = _JOIN_TIMEOUT) -> None:
-        """Write what the stream still has and end, within ``timeout`` seconds."""
+    def close(self, timeout: float = _DRAIN_TIMEOUT) -> None:
+        """Write what the stream still has and end, within about ``timeout`` seconds.
+
+        What is not written by then is written by the next writer of this stream and destination.
+        """
+        self._deadline = time.monotonic() + timeout
         self._closing.set()
         with contextlib.suppress(RuntimeError):  # closed from the thread itself
-            self._thread.join(timeout)
+            self._thread.join(timeout + _JOIN_SLACK)
 
     def is_alive(self) -> bool:
         """True while it writes."""
@@ -175,7 +192,8 @@ class AsyncRedisFileWriter(_StandaloneWriter):
 class AsyncRedisTTYWriter(_StandaloneWriter):
     """Writes each record of a stream to the terminal of the process that logged it.
 
-    The arguments are those of `AsyncRedisFileWriter` that do not concern a file.
+    The arguments are those of `AsyncRedisFileWriter` that do not concern a file. An entry of another program
+    names its terminal in the field ``tty``; it gets there only if that is a terminal of this process's user.
 
     Raises:
         ValueError: ``stream_name`` is missing.
@@ -197,12 +215,36 @@ class AsyncRedisTTYWriter(_StandaloneWriter):
         super().__init__(
             seed.url(redis_host, redis_port, redis_db),
             stream_name,
-            "tty",
-            TtyDestination(section),
+            f"tty@{identity.host_name()}",  # as in `address.group`: each host serves its own terminals
+            _Terminals(section),
             last_id,
             stop_event,
             block,
         )
+
+
+class _Terminals(TtyDestination):
+    """Terminals also for entries of programs that say no more than the name of theirs.
+
+    Such a name is taken for one of this host. As everybody who can write to the stream can choose it, the
+    terminal has to belong to the user of this process.
+    """
+
+    def write(self, items: Sequence[Numbered]) -> Iterator[int]:
+        """Write as ``TtyDestination`` does."""
+        return super().write([(item, _of_this_host(facts), sequence) for item, facts, sequence in items])
+
+
+def _of_this_host(facts: Facts) -> Facts:
+    if facts.host or not facts.tty:
+        return facts
+    try:
+        device = os.lstat(facts.tty).st_rdev
+    except (OSError, ValueError):
+        return facts
+    return msgspec.structs.replace(
+        facts, host=identity.host_name(), boot_id=identity.boot_id(), uid=os.geteuid(), tty_device=device
+    )
 
 
 def _refuse_second_writer(path: str, timeout: float) -> None:

@@ -27,6 +27,11 @@ EXIT_USAGE = 2
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run; return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["chaos"]:
+        from stress import chaos
+
+        return chaos.main(arguments[1:])
     options = _parser().parse_args(arguments)
     with _place(keep=options.keep) as folder:
         try:
@@ -37,7 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m stress", description=__doc__.partition("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m stress",
+        description=__doc__.partition("\n\n")[0],
+        epilog="python -m stress chaos --seed N --minutes M breaks things while records flow.",
+    )
     parser.add_argument("--producers", type=_positive, default=16, help="processes (default: %(default)s)")
     parser.add_argument(
         "--records", type=_positive, default=20_000, help="records of each producer (default: %(default)s)"

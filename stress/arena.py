@@ -53,10 +53,11 @@ class Process(NamedTuple):
 
 
 class Kept:
-    """A process that is started again a while after it has ended."""
+    """A process that is started again a while after it has ended, ``unless`` somebody else does its work."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, unless: Callable[[], object] = lambda: None) -> None:
         self._start = start
+        self._unless = unless
         self.process: subprocess.Popen[bytes] | None = None
         self.next_start = 0.0
         self.starts = 0
@@ -67,7 +68,7 @@ class Kept:
         if self.process is not None and self.process.poll() is not None:
             self.process = None
             self.next_start = max(self.next_start, now + 0.1)
-        if self.process is None and now >= self.next_start:
+        if self.process is None and now >= self.next_start and not self._unless():
             self.process = self._start()
             self.starts += 1
 
@@ -111,7 +112,7 @@ class Arena:
             file.write(self._configuration(minutes))
         self.config: Config = configuration.load(self.config_path)
         self.server = Kept(self._start_server)
-        self.supervisor = Kept(self._start_supervisor)
+        self.supervisor = Kept(self._start_supervisor, unless=self.supervisors)
         self.nests = [Kept(self._nest_starter(seed, number)) for number in range(_NESTS)]
         self._others: list[subprocess.Popen[bytes]] = []
         self._errors = self._open("programs.err")
@@ -233,6 +234,11 @@ heartbeat_timeout = 3
         """Start a supervisor beside the one that runs; return its pid."""
         self._others.append(self._start_supervisor())
         return self._others[-1].pid
+
+    def exit_code(self, pid: int) -> int | None:
+        """Return the exit code of a supervisor that we have started; None of others, and while it runs."""
+        started = [process for process in (self.supervisor.process, *self._others) if process is not None]
+        return next((process.poll() for process in started if process.pid == pid), None)
 
     def _nest_starter(self, seed: int, number: int) -> Start:
         def start() -> subprocess.Popen[bytes]:

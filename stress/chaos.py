@@ -36,6 +36,7 @@ _TICK: Final = 0.02
 _START_TIMEOUT: Final = 20.0
 _PROGRAMS_TIMEOUT: Final = 20.0
 _STOP_TIMEOUT: Final = 40.0
+_RESTART_TIME: Final = 0.8
 _MOVED: Final = "moved"
 _NOTICE: Final = re.compile(rb"redislogkit: \d+ records? dropped, ")
 _CLOCK_JUMPS: Final = (-86_400.0, -3_600.0, -90.0, 90.0, 3_600.0, 86_400.0)
@@ -95,7 +96,8 @@ class Run:
                 self._break(waiting.pop(0))
             else:
                 time.sleep(_TICK)
-        self._do_what_is_due(float("inf"))
+        while self._later:
+            self._do_what_is_due(float("inf"))
 
     def _wait_for_first_records(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT
@@ -152,15 +154,15 @@ class Run:
         return True
 
     def _stop_supervisor(self) -> None:
-        _signal_all(self.arena.supervisors(), signal.SIGTERM)
+        pids = self.arena.supervisors()
+        _signal_all(pids, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_TIMEOUT
         while self.arena.supervision() and time.monotonic() < deadline:
             time.sleep(5 * _TICK)
-        process = self.arena.supervisor.process
         if self.arena.supervision():
             self._fail(f"not ended {_STOP_TIMEOUT:g} s after SIGTERM: {self.arena.supervision()}")
-        elif process is not None and process.poll() != 0:
-            self._fail(f"the supervisor ended with exit code {process.returncode}")
+        for code in filter(None, map(self.arena.exit_code, pids)):
+            self._fail(f"the supervisor ended with exit code {code}")
         if self.arena.proxy is None and self.arena.servers():
             self._fail("the supervisor has left its server behind")
 
@@ -198,6 +200,13 @@ class Run:
         if number == signal.SIGSTOP:
             self.later(fault.seconds, lambda: _signal_all([pid], signal.SIGCONT))
         return f"pid {pid}"
+
+    def stop_producers(self, fault: Fault) -> str:
+        """Silence: whatever happens meanwhile happens while nobody logs."""
+        pids = self.arena.producers()
+        _signal_all(pids, signal.SIGSTOP)
+        self.later(fault.seconds, lambda: _signal_all(pids, signal.SIGCONT))
+        return f"{len(pids)} programs" if pids else ""
 
     def kill_tree(self, fault: Fault) -> str:
         """SIGKILL of the supervisor and all that it has started."""
@@ -285,6 +294,11 @@ class Run:
             shutil.copytree(self.arena.server_folder, copy)
 
         def restore() -> None:
+            # Nobody is in the middle of a command meanwhile: only the connections tell of the restart.
+            if fault.choice < 0.5:
+                pids = [*self.arena.shippers(), *self.arena.writers()]
+                _signal_all(pids, signal.SIGSTOP)
+                self.later(_RESTART_TIME, lambda: _signal_all(pids, signal.SIGCONT))
             _signal_all(self.arena.servers(), signal.SIGKILL)
             self._wait_for_dead_server()
             self.arena.replace_data(copy)
@@ -339,6 +353,7 @@ _PERFORM: Final[Mapping[str, Perform]] = {
     "term.child": Run.end_child,
     "second.supervisor": Run.second_supervisor,
     "stop.producer": lambda run, fault: run.stop(run.arena.producers(), fault),
+    "stop.producers": Run.stop_producers,
     "stop.writer": lambda run, fault: run.stop(run.arena.writers(), fault),
     "stop.shipper": lambda run, fault: run.stop(run.arena.shippers(), fault),
     "stop.server": lambda run, fault: run.stop(run.arena.servers(), fault),

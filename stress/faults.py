@@ -37,6 +37,7 @@ KINDS: Final = (
     Kind("term.child", 1, 0),
     Kind("second.supervisor", 1, 0),
     Kind("stop.producer", 1, 3),
+    Kind("stop.producers", 1, 4),
     Kind("stop.writer", 2, 6),
     Kind("stop.shipper", 2, 6),
     Kind("stop.server", 2, 6),

@@ -186,7 +186,7 @@ class SpoolHandler(logging.Handler):
             self._keep_note(record, error)
             created = None
         if type(created) is not float or not self._looked_at <= created < self._look_at:
-            try:
+            try:  # noqa: SIM105 - right below the recursion limit, calling suppress() would be a call too many
                 self._look_for_shipper()
             except RecursionError:  # the record is stored: no second try
                 pass

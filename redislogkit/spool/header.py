@@ -13,10 +13,11 @@ WRITTEN     shipper     highest sequence that every configured writer has checkp
 RELEASED    shipper     lowest segment number that still exists
 DISCARDED   producer    segments below this number were given up (``on_full = "drop_old"``)
 EMITTED     producer    highest sequence taken, stored when a segment is left, at losses and at close
-FIRST       producer    sequence of the first record that belongs into this spool
+FIRST       producer    first sequence that this spool accounts for
 LEFT        producer    1 once the producer stores nothing more here, though its lock may be held on
 CAUSE       producer    number in `CAUSES` of the newest loss
 COUNTED     shipper     highest sequence of those counted below
+TOLD        shipper     highest sequence told as lost behind the last frame
 LOST...     both        records lost, one word for each of `CAUSES`; the shipper counts `FOUND_BY_SHIPPER`
 ==========  ==========  =====================================================================
 """
@@ -51,6 +52,7 @@ FIRST: Final = 7
 LEFT: Final = 8
 CAUSE: Final = 9
 COUNTED: Final = 10
+TOLD: Final = 11
 LOST: Final = 16
 
 SLEEPING: Final = 1
@@ -69,8 +71,9 @@ _LONGEST_NAME: Final = 256
 class Header:
     """A mapped header page and the descriptor that carries its lock."""
 
+    fd = -1
+
     def __init__(self, fd: int) -> None:
-        self.fd = -1
         self._identity = _identity(fd)
         self._map = mmap.mmap(fd, SIZE)
         self.words = memoryview(self._map).cast("Q")
@@ -138,11 +141,11 @@ class Header:
 
     def close(self) -> None:
         """Unmap and free the lock. Only while `descriptor_is_ours`: the map has a descriptor of its own."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
+        if self.fd >= 0:
             self.words.release()
             self._map.close()
-            os.close(fd)
+            os.close(self.fd)
+            self.fd = -1
 
     def __del__(self, *, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # An exception that arrives between two steps of opening must not leave a lock held for ever.

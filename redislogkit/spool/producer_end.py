@@ -128,6 +128,7 @@ class ProducerEnd:
         self._moving: _Moving | None = None
         self._noting: _Noting | None = None
         self._doubt: tuple[bytes, int] | None = None  # payload and sequence, for the next spool
+        self._doubted = 0  # sequence of the one that the first segment begins with
         self._shedding = False
         self._next_ring = 0.0
         self._next_open = 0.0
@@ -147,7 +148,7 @@ class ProducerEnd:
             self._busy = True
             self._append(payload, levelno)
         except BaseException:
-            self._settle()
+            self._settle(payload)
             self._busy = False
             self._append_parked()
             raise
@@ -168,7 +169,7 @@ class ProducerEnd:
         mapped = self._map
         mapped[start:end] = payload
         segment.FRAME.pack_into(
-            mapped, self._position, len(payload), crc32(payload, sequence & 0xFFFFFFFF), sequence
+            mapped, self._position, len(payload), crc32(payload, sequence % 0xFFFFFFFF), sequence
         )
         self.sequence = sequence
         self._position = end
@@ -182,9 +183,6 @@ class ProducerEnd:
             try:
                 while self._parked:
                     self._append_first_parked()
-            except BaseException:
-                self._settle()
-                raise
             finally:
                 self._busy = False
 
@@ -194,7 +192,7 @@ class ProducerEnd:
         try:
             self._append(payload, levelno)
         except BaseException:
-            self._settle()
+            self._settle(payload)
             if self.sequence > before and self._ends_with(payload):
                 del self._parked[0]
             raise
@@ -204,7 +202,7 @@ class ProducerEnd:
         start = self._position - len(payload)
         return self._map is not None and bool(self._map[start : self._position] == payload)
 
-    def _settle(self) -> None:
+    def _settle(self, payload: bytes) -> None:
         """After an exception in mid-append: count the frame if it is whole, else it never was."""
         self._limit = 0
         self._complete()
@@ -221,6 +219,9 @@ class ProducerEnd:
             else:
                 self._wipe()
         self._set_limit()
+        if self._words[header.MARK] & header.RETIRED and self._ends_with(payload):
+            self._doubt = (payload, self.sequence)
+            self._give_over()
 
     def _wipe(self) -> None:
         """Remove what a frame without a head has left: a reader would take it for the next head."""
@@ -263,6 +264,8 @@ class ProducerEnd:
             self._take_spool(self._opening)
         if self._moving is not None:
             self._take_segment(self._moving)
+        if self._header is not None and self._words[header.LEFT]:
+            self._give_over()
         if self._noting is not None:
             frame = segment.read_frame(self._map, self._noting.position)
             if frame is not None and frame.sequence == self._noting.sequence:
@@ -321,13 +324,12 @@ class ProducerEnd:
         now = time.monotonic()
         if now < self._next_open:
             return False
-        self._next_open = now + _RETRY_OPEN
         # A name is used once, whatever interrupts us: under a second one would be no spool to rename.
         name = f"{self.producer}-{self._incarnation}"
         self._incarnation += 1
         hidden = os.path.join(self._settings.root, "." + name)
         directory = os.path.join(self._settings.root, name)
-        first = self.sequence + 1
+        first = self._losses[0][1] if self._losses else self.sequence + 1
         if self._doubt is not None:
             size, first = size + len(self._doubt[0]) + segment.FRAME_SIZE, self._doubt[1]
         facts = self._make_facts(self.producer)
@@ -339,11 +341,13 @@ class ProducerEnd:
             mapped = segment.create(hidden, 1, first, self._size_for(size, segment.SMALLEST))
             self._opening = _Opening(page, mapped, directory)
             os.rename(hidden, directory)
-        except BaseException:
+        except BaseException as error:
             self._opening = None
             if page is not None:
                 page.close()
             _remove_tree(hidden)
+            if isinstance(error, OSError):
+                self._next_open = now + _RETRY_OPEN
             raise
         self._take_spool(self._opening)
         return True
@@ -361,6 +365,7 @@ class ProducerEnd:
         self._segments = deque([(1, len(opening.mapped))])
         if self._doubt is not None:
             self._position = segment.put_frame(self._map, self._position, *self._doubt)
+            self._doubted = self._doubt[1]
         self._opening = None
         self._doubt = None
         self._weigh()
@@ -374,17 +379,27 @@ class ProducerEnd:
         if now < self._next_segment_try:
             raise OSError(errno.ENOSPC, "the disk had no room a moment ago", self._directory)
         self._limit = 0
-        self._next_segment_try = now + _RETRY_SEGMENT
         number = self._number + 1
         try:
-            mapped = segment.create(self._directory, number, self.sequence + 1, wanted)
+            mapped = self._create_segment(number, wanted, self._size_for(size, segment.SMALLEST))
         except FileNotFoundError:  # somebody has removed the whole spool
             self._give_over()
             return self._open(size)
-        self._next_segment_try = 0.0
+        except OSError:
+            self._next_segment_try = now + _RETRY_SEGMENT
+            raise
         self._moving = _Moving(self._map, self._position, number, mapped)
         self._take_segment(self._moving)
         return True
+
+    def _create_segment(self, number: int, wanted: int, least: int) -> mmap.mmap:
+        first = self.sequence + 1
+        try:
+            return segment.create(self._directory, number, first, wanted)
+        except OSError as error:
+            if least == wanted or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            return segment.create(self._directory, number, first, least)
 
     def _take_segment(self, moving: _Moving) -> None:
         segment.put_continues(moving.left, moving.end, moving.number)
@@ -444,12 +459,14 @@ class ProducerEnd:
         return False
 
     def _give_up_oldest(self, wanted: int) -> bool:
-        while self.used_bytes() + wanted > self._settings.max_bytes and len(self._segments) > 1:
-            number, _ = self._segments[0]
+        # What was put here in doubt may be nowhere else, and nobody could tell whether it is lost.
+        spared = 1 if self._segments[0][0] == 1 and self._words[header.SHIPPED] < self._doubted else 0
+        while self.used_bytes() + wanted > self._settings.max_bytes and len(self._segments) > spared + 1:
+            number, _ = self._segments[spared]
             self._words[header.DISCARDED] = number + 1
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self._directory, segment.file_name(number)))
-            self._segments.popleft()
+            del self._segments[spared]
         return self.used_bytes() + wanted <= self._settings.max_bytes
 
     # -- marks: a sleeping shipper, a retired spool ---------------------------------------------
@@ -478,22 +495,34 @@ class ProducerEnd:
         """Let go of the spool; ``left`` tells the shipper that nothing more will come in it."""
         self._limit = 0
         page, mapped = self._header, self._map
-        if page is not None:
-            ours = page.descriptor_is_ours()
-            if not ours:
-                header.leaked.append((page, mapped))
-            self._words = memoryview(bytearray(page.words)).cast("Q")
-            self._words[header.MARK] = 0
-            if left:
-                if self._losses:
-                    page.words[header.EMITTED] = self._losses[0][1] - 1  # they are told in the next spool
-                page.words[header.LEFT] = 1
-        self._header = self._map = None
+        if page is None:
+            return
+        ours = page.descriptor_is_ours()
+        if not ours:
+            header.leaked.append((page, mapped))
+        if left:
+            self._drop_told(page.words[header.TOLD])
+            if self._losses:
+                page.words[header.EMITTED] = self._losses[0][1] - 1  # they are told in the next spool
+            page.words[header.LEFT] = 1
+        self._words = memoryview(bytearray(page.words)).cast("Q")
+        self._words[header.MARK] = 0
+        self._map = None
+        self._header = None
         self._opening = self._moving = self._noting = None
-        if page is not None and ours:
+        if ours:
             page.close()
             if mapped is not None:
                 mapped.close()
+
+    def _drop_told(self, told: int) -> None:
+        """Forget the losses that the shipper has told already, as it took us for dead."""
+        left = []
+        for cause, first, last in self._losses:
+            self._told[cause] += max(0, min(last, told) - first + 1)
+            if last > told:
+                left.append((cause, max(first, told + 1), last))
+        self._losses = left
 
     # -- life ------------------------------------------------------------------------------------
 

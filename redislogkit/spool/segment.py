@@ -54,8 +54,11 @@ def numbers(directory: str) -> list[int]:
 
 
 def checksum(payload: bytes | memoryview, sequence: int) -> int:
-    """CRC-32 of a frame: the sequence is the start value, so it is covered too."""
-    return crc32(payload, sequence & 0xFFFFFFFF)
+    """CRC-32 of a frame: the sequence is the start value, so it is covered too.
+
+    The remainder, not the lower half: each of its 64 bits counts, since 2**n is never a multiple of 2**32 - 1.
+    """
+    return crc32(payload, sequence % 0xFFFFFFFF)
 
 
 def create(directory: str, number: int, first_sequence: int, size: int) -> mmap.mmap:
@@ -104,7 +107,7 @@ def read_frame(mapped: mmap.mmap, position: int) -> Frame | None:
     if length == 0 or end > len(mapped):
         return None
     payload = mapped[position + FRAME_SIZE : end]
-    if crc32(payload, sequence & 0xFFFFFFFF) != crc:
+    if crc32(payload, sequence % 0xFFFFFFFF) != crc:
         return None
     return Frame(sequence, payload, end)
 
@@ -112,11 +115,11 @@ def read_frame(mapped: mmap.mmap, position: int) -> Frame | None:
 def find_frame(mapped: mmap.mmap, position: int, after: int) -> int | None:
     """Return where behind the damage at ``position`` the next whole frame begins.
 
-    Its sequence is above ``after`` and shares all but the lowest three bytes with it, which keeps the search
-    fast: a pattern finds the few places that can be a head, the CRC decides.
+    Its sequence is above ``after``, by less than a segment could hold, so the upper five bytes of it are one of
+    two values. That keeps the search fast: a pattern finds the few places that can be a head, the CRC decides.
     """
-    highest = re.escape(struct.pack("<Q", after + 1)[3:])
-    head = re.compile(rb"(?s)(?!\0{4})(?=.{11}" + highest + rb")")
+    upper = {re.escape(struct.pack("<Q", after + distance)[3:]) for distance in (1, LARGEST)}
+    head = re.compile(rb"(?s)(?!\0{4})(?=.{11}(?:" + b"|".join(sorted(upper)) + rb"))")
     for match in head.finditer(mapped, position + 1):
         frame = read_frame(mapped, match.start())
         if frame is not None and frame.sequence > after:
@@ -141,5 +144,5 @@ def put_frame(mapped: mmap.mmap, position: int, payload: bytes, sequence: int) -
     """Store a frame and return where the next one begins; the caller has checked that it fits."""
     end = position + FRAME_SIZE + len(payload)
     mapped[position + FRAME_SIZE : end] = payload
-    FRAME.pack_into(mapped, position, len(payload), crc32(payload, sequence & 0xFFFFFFFF), sequence)
+    FRAME.pack_into(mapped, position, len(payload), crc32(payload, sequence % 0xFFFFFFFF), sequence)
     return end

@@ -117,7 +117,7 @@ class ShipperEnd:
             if length == 0 or end > len(mapped):
                 break
             payload = mapped[position + 16 : end]
-            if crc32(payload, sequence & 0xFFFFFFFF) != crc:
+            if crc32(payload, sequence % 0xFFFFFFFF) != crc:
                 break
             if sequence > skip_to:
                 if sequence != expected:
@@ -289,6 +289,7 @@ class ShipperEnd:
             for index, name in enumerate(header.CAUSES)
             if name not in header.FOUND_BY_SHIPPER
         )
+        self._words[header.TOLD] = emitted
         self._tell(runs, self._accounted + 1, emitted, cause if dropped else "damaged")
         self._accounted = self.read_sequence = emitted
 

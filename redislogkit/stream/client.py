@@ -32,6 +32,8 @@ FENCED: Final = -1
 RawEntry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
 
 _CREDENTIALS: Final = re.compile(r"//\S*@")
+#: Where in which of our scripts an error came up: nothing that a user could do anything with.
+_SCRIPT: Final = re.compile(r"\.? script: .*")
 
 
 class Position(NamedTuple):
@@ -224,10 +226,12 @@ def _connect(url: str, timeout: float) -> redis.Redis:
         options |= {"socket_connect_timeout": timeout, "socket_keepalive": True}
     try:
         return redis.Redis.from_url(url, **options)
-    except ValueError:  # whose message may quote parts of a password
-        raise ConfigError(
-            [f"redis.url must be like redis://user:password@host:6379/0, got {_without_credentials(url)}"]
-        ) from None
+    except ValueError:  # whose message may quote parts of a password, as where that is not percent-encoded
+        explained = (
+            "redis.url must be like redis://user:password@host:6379/0, got one that can not be understood "
+            "(not shown, as it may hold a password); what is no letter or digit in a password is written as %XX"
+        )
+        raise ConfigError([explained]) from None
 
 
 def _pairs(fields: Any) -> dict[bytes, bytes]:
@@ -240,7 +244,7 @@ def _pairs(fields: Any) -> dict[bytes, bytes]:
 
 def _translated(error: Exception) -> Exception:
     # The original is not chained: its text, or that of its own cause, may hold what `text` no longer does.
-    text = _without_credentials(str(error)) or type(error).__name__
+    text = _SCRIPT.sub("", _without_credentials(str(error))) or type(error).__name__
     if "NOGROUP" in text or "UNBLOCKED" in text:
         return GroupMissingError(text)
     if isinstance(error, ResponseError) and "no such key" in text.lower():

@@ -21,7 +21,9 @@ class TcpServer:
             self.port: int = probe.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
         options = {"port": self.port, "bind": "127.0.0.1", "save": "", "dir": folder, "appendonly": "no"}
-        command = [find_server()] + [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        command = [find_server()] + [
+            text for name, value in options.items() for text in (f"--{name}", str(value))
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.connection = client(self.url)
         wait_until(self._answers, what="the server answers")

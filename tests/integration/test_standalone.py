@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -139,7 +140,7 @@ def test_file_is_rotated_by_size(server: TcpServer, home: str):
     path = f"{home}/app.log"
     add(server, *(f"{i:04d} {'x' * 95}" for i in range(100)))
     writer = AsyncRedisFileWriter(
-        redis_port=server.port, stream_name="s", filename=path, max_bytes=1010, backup_count=20
+        redis_port=server.port, stream_name="s", filename=path, max_bytes=1020, backup_count=20
     )
     writer.close()
     files = rotated_files(path)
@@ -170,15 +171,17 @@ def test_second_writer_on_a_file_is_refused_and_told_who_has_it(
     wait_for(path, "one", "two")
 
 
-def test_terminal_writer_writes_to_the_terminal_that_an_entry_names(server: TcpServer, home: str):
+def test_terminal_writer_writes_to_the_terminal_that_an_entry_names(
+    server: TcpServer, home: str, closing: contextlib.ExitStack
+):
     master, slave = os.openpty()
     try:
-        name = os.ttyname(slave)
-        add(server, "for you", tty=name, process=os.getpid(), processName="Foreign")
+        name, now = os.ttyname(slave), time.time() + 1
+        add(server, "for you", tty=name, process=os.getpid(), processName="Foreign", created=now)
         add(server, "for nobody", tty="no_tty")
         add(server, "for a file", tty=f"{home}/file")
         writer = AsyncRedisTTYWriter(redis_port=server.port, stream_name="s")
-        second = AsyncRedisTTYWriter(redis_port=server.port, stream_name="s")
+        closing.callback(writer.close)
         seen = b""
 
         def look() -> bool:
@@ -187,14 +190,16 @@ def test_terminal_writer_writes_to_the_terminal_that_an_entry_names(server: TcpS
                 seen += os.read(master, 65536)
             return b"last" in seen
 
-        add(server, "last", tty=name)
+        add(server, "last", tty=name, created=now)
         wait_until(look)
+        second = AsyncRedisTTYWriter(redis_port=server.port, stream_name="s")
+        closing.callback(second.close)
         assert seen.count(b"for you") == 1
         assert b"for nobody" not in seen and b"for a file" not in seen
+        wait_until(lambda: any("standing by" in line for line in second.reports))
         writer.close()
-        assert any("standing by" in line for line in second.reports)
-        add(server, "last of the second", tty=name)
-        wait_until(lambda: look() and b"last of the second" in seen)
+        add(server, "second's", tty=name, created=now)
+        wait_until(lambda: look() and b"second's" in seen)
         second.close()
         assert not writer.is_alive() and not second.is_alive()
         assert (writer.error, second.error) == (None, None)
@@ -206,7 +211,7 @@ def test_terminal_writer_writes_to_the_terminal_that_an_entry_names(server: TcpS
 def test_writer_waits_for_a_server_that_is_not_there_yet(home: str):
     writer = AsyncRedisFileWriter(redis_port=1, stream_name="s", filename=f"{home}/app.log", block=10)
     assert writer.is_alive()
-    writer.close()
+    writer.close(0.3)
     assert not writer.is_alive()
 
 
@@ -218,7 +223,9 @@ def test_writer_waits_for_a_server_that_is_not_there_yet(home: str):
         (AsyncRedisTTYWriter, {}, "stream_name"),
     ],
 )
-def test_missing_arguments_are_named(home: str, kind: Any, arguments: dict[str, Any], said: str, tmp_path: Any):
+def test_missing_arguments_are_named(
+    home: str, kind: Any, arguments: dict[str, Any], said: str, tmp_path: Any
+):
     if arguments.get("filename"):
         arguments = {**arguments, "filename": tmp_path / "x"}
     with pytest.raises(ValueError, match=said):

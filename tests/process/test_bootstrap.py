@@ -49,9 +49,7 @@ def path(tree: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("given", ["path", "mapping"])
-def test_handler_works_from_a_dict_config(
-    run_python: Run, tree: dict[str, Any], tmp_path: Path, given: str
-):
+def test_handler_works_from_a_dict_config(run_python: Run, tree: dict[str, Any], tmp_path: Path, given: str):
     file = tmp_path / "log.toml"
     file.write_text(toml(tree))
     done = run_python(
@@ -295,9 +293,7 @@ def test_two_configurations_that_come_at_the_same_time_never_share_a_supervisor(
     """One of them is refused, or comes after the other."""
     source = (
         "import time\n"
-        + CONFIGURED.replace(
-            "handle =", "while time.time() < float(sys.argv[2]): pass\nhandle ="
-        )
+        + CONFIGURED.replace("handle =", "while time.time() < float(sys.argv[2]): pass\nhandle =")
         + "log.info(sys.argv[3]); print('in', flush=True); handle.flush(10); sys.stdin.read()"
     )
     import time

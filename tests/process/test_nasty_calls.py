@@ -73,7 +73,9 @@ CASES = {
         "log.info('%d apples', 'no')",
         r"%d apples \[redislogkit: arguments \('no',\) do not fit: TypeError\(.*\)\]",
     ),
-    "too_many": Case("log.info('one', 2)", r"one \[redislogkit: arguments \(2,\) do not fit: TypeError\(.*\)\]"),
+    "too_many": Case(
+        "log.info('one', 2)", r"one \[redislogkit: arguments \(2,\) do not fit: TypeError\(.*\)\]"
+    ),
     "too_few": Case("log.info('%s %s', 1)", r"%s %s \[redislogkit: arguments \(1,\) do not fit: .*\]"),
     "failing_str": Case(
         "log.info('got %s', FailingStr())",
@@ -94,12 +96,16 @@ CASES = {
     "nul": Case(r"log.info('a\0b')", "a\0b"),
     "surrogate": Case(r"log.info('a\ud800b %s', '\udcff')", plain(r"a\ud800b \udcff")),
     "newlines": Case(r"log.info('a\nb\r\n\u2028c')", "a\nb\r\n\u2028c"),
-    "escapes": Case(r"log.info('\x1b[31mred\x1b]0;t\x07\x9b\u202e')", plain("\x1b[31mred\x1b]0;t\x07\x9b\u202e")),
+    "escapes": Case(
+        r"log.info('\x1b[31mred\x1b]0;t\x07\x9b\u202e')", plain("\x1b[31mred\x1b]0;t\x07\x9b\u202e")
+    ),
     "empty": Case("log.info('')", ""),
     "number": Case("log.info(42); log.info(None); log.info({'a': 1})", "42", "None", plain("{'a': 1}")),
     "bytes": Case("log.info(b'raw')", "b'raw'"),
     "exception_as_message": Case("log.info(ValueError('oops'))", "oops"),
-    "failing_message": Case("log.info(FailingStr()); log.info(Failing())", "<FailingStr>.*", "<unrepresentable .*"),
+    "failing_message": Case(
+        "log.info(FailingStr()); log.info(Failing())", "<FailingStr>.*", "<unrepresentable .*"
+    ),
     # -- calls in calls
     "from_str": Case(
         """
@@ -137,15 +143,19 @@ CASES = {
         assert sys.getrecursionlimit() == limit
         log.info("returned %d", returned)
         """,
-        lambda r: [x["message"].split(" ")[0] for x in r[:-1]][: int(r[-1]["message"].split()[1])]
-        == ["%d" if "do not fit" in x["message"] else str(i) for i, x in enumerate(r[:-1])][
-            : int(r[-1]["message"].split()[1])
-        ],
+        lambda r: (
+            [x["message"].split(" ")[0] for x in r[:-1]][: int(r[-1]["message"].split()[1])]
+            == ["%d" if "do not fit" in x["message"] else str(i) for i, x in enumerate(r[:-1])][
+                : int(r[-1]["message"].split()[1])
+            ]
+        ),
     ),
     # -- exceptions and stacks
     "exc_true": Case(
         "try: 1 / 0\nexcept ZeroDivisionError: log.exception('caught')",
-        lambda r: r[0]["message"] == "caught" and r[0]["exception"].endswith("ZeroDivisionError: division by zero"),
+        lambda r: (
+            r[0]["message"] == "caught" and r[0]["exception"].endswith("ZeroDivisionError: division by zero")
+        ),
     ),
     "exc_instance": Case(
         "log.error('given', exc_info=KeyError('k'))", lambda r: r[0]["exception"] == "KeyError: 'k'"
@@ -176,7 +186,9 @@ CASES = {
         """,
         lambda r: "direct cause" in r[0]["exception"] and "OSError: outer" in r[0]["exception"],
     ),
-    "stack": Case("log.info('where', stack_info=True)", lambda r: r[0]["stack"].startswith("Stack (most recent")),
+    "stack": Case(
+        "log.info('where', stack_info=True)", lambda r: r[0]["stack"].startswith("Stack (most recent")
+    ),
     # -- extras
     "extras": Case(
         """
@@ -184,12 +196,14 @@ CASES = {
                              "int": 2 ** 100, "neg": -(2 ** 70), "set": {1}, "raw": b"a\\xff", "obj": object(),
                              "failing": Failing(), "s\\udc80": "x\\udc80", "nan": float("nan")})
         """,
-        lambda r: (r[0]["flag"], r[0]["none"], r[0]["list"], r[0]["map"])
-        == (True, None, [1, "a", None], {"k": {"n": 1.5}})
-        and r[0]["int"] == hex(2**100)
-        and "object object" in r[0]["obj"]
-        and r[0]["failing"].startswith("<unrepresentable")
-        and r[0][r"s\udc80"] == r"x\udc80",
+        lambda r: (
+            (r[0]["flag"], r[0]["none"], r[0]["list"], r[0]["map"])
+            == (True, None, [1, "a", None], {"k": {"n": 1.5}})
+            and r[0]["int"] == hex(2**100)
+            and "object object" in r[0]["obj"]
+            and r[0]["failing"].startswith("<unrepresentable")
+            and r[0][r"s\udc80"] == r"x\udc80"
+        ),
     ),
     "huge_extras": Case(
         """
@@ -252,8 +266,9 @@ CASES = {
         listener.stop()
         log.info("mine")
         """,
-        lambda r: [(x["process"] == 4711, x["process_name"]) for x in r]
-        == [(True, "Afar"), (False, "MainProcess")],
+        lambda r: (
+            [(x["process"] == 4711, x["process_name"]) for x in r] == [(True, "Afar"), (False, "MainProcess")]
+        ),
     ),
     # -- factories
     "factory_attributes": Case(
@@ -329,7 +344,8 @@ CASES = {
         lambda r: (r[0]["message"], r[0]["user"]) == ("hi 1", "u"),
     ),
     "disabled": Case(
-        "logging.disable(logging.INFO); log.info('no'); log.error('yes'); logging.disable(logging.NOTSET)", "yes"
+        "logging.disable(logging.INFO); log.info('no'); log.error('yes'); logging.disable(logging.NOTSET)",
+        "yes",
     ),
     "formatter": Case(
         """
@@ -427,7 +443,9 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 """
 
 
-def test_signal_handlers_that_log_lose_double_tear_and_disorder_nothing(run_python: Run, tree: dict[str, Any]):
+def test_signal_handlers_that_log_lose_double_tear_and_disorder_nothing(
+    run_python: Run, tree: dict[str, Any]
+):
     tree["producer"]["spool_max_bytes"] = "64 MiB"
     done = run_python(
         CONFIGURED + STORM + "print(json.dumps([counts, handle.stats()['lost'], handle.handler.errors]))",
@@ -476,9 +494,7 @@ def test_ctrl_c_in_mid_emit_reaches_the_application_and_breaks_nothing(
     assert set(returned) <= set(found), (len(returned), len(found), lost)
 
 
-def test_records_from_exit_hooks_and_after_shutdown_arrive(
-    run_python: Run, tree: dict[str, Any]
-):
+def test_records_from_exit_hooks_and_after_shutdown_arrive(run_python: Run, tree: dict[str, Any]):
     done = run_python(
         "import atexit, logging\natexit.register(lambda: logging.getLogger('app').info('earliest hook'))\n"
         + CONFIGURED
@@ -566,7 +582,8 @@ talk("parent")
 
 def test_process_killed_right_after_a_call_has_returned_loses_nothing(run_python: Run, tree: dict[str, Any]):
     done = run_python(
-        CONFIGURED + "for i in range(50): log.info('%d', i)\nimport signal; os.kill(os.getpid(), signal.SIGKILL)",
+        CONFIGURED
+        + "for i in range(50): log.info('%d', i)\nimport signal; os.kill(os.getpid(), signal.SIGKILL)",
         json.dumps(tree),
         check=False,
     )

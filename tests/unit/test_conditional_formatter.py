@@ -18,9 +18,9 @@ def test_fields_that_a_record_has_are_appended_in_the_order_of_the_formatter():
 
 def test_record_without_the_fields_is_formatted_as_by_the_stdlib():
     text = "%(levelname)s %(message)s"
-    assert ConditionalFormatter(text, optional_fields=["x"]).format(record()) == logging.Formatter(text).format(
-        record()
-    )
+    assert ConditionalFormatter(text, optional_fields=["x"]).format(record()) == logging.Formatter(
+        text
+    ).format(record())
     assert ConditionalFormatter().format(record()) == "paid it"
 
 

@@ -45,16 +45,17 @@ end
 local oldest, oldest_ms, oldest_seq, oldest_total
 local all = redis.call('HGETALL', KEYS[3])
 for i = 2, #all, 2 do
-  if is_gone(all[i - 1]) then
-    redis.call('HDEL', KEYS[3], all[i - 1])
-    redis.call('HDEL', KEYS[5], all[i - 1])
-    redis.pcall('XGROUP', 'DESTROY', KEYS[1], all[i - 1])
-    all[i] = '18446744073709551615-0 0'
-  end
-  local id, total = string.match(all[i], '^(%S+) (%d+)$')
-  local ms, seq = split(id or '0-0')
-  if not oldest or ms < oldest_ms or (ms == oldest_ms and seq < oldest_seq) then
-    oldest, oldest_ms, oldest_seq, oldest_total = id, ms, seq, total
+  local writer = all[i - 1]
+  if writer ~= ARGV[1] and is_gone(writer) then
+    redis.call('HDEL', KEYS[3], writer)
+    redis.call('HDEL', KEYS[5], writer)
+    redis.pcall('XGROUP', 'DESTROY', KEYS[1], writer)
+  else
+    local id, total = string.match(all[i], '^(%S+) (%d+)$')
+    local ms, seq = split(id or '0-0')
+    if not oldest or ms < oldest_ms or (ms == oldest_ms and seq < oldest_seq) then
+      oldest, oldest_ms, oldest_seq, oldest_total = id, ms, seq, total
+    end
   end
 end
 if oldest and oldest ~= '0-0' then

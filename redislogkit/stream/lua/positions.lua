@@ -13,17 +13,20 @@ local length = redis.call('XLEN', KEYS[1])
 if not epoch or redis.call('EXISTS', KEYS[1]) == 0 or (added > 0 and length == 0) then epoch = '' end
 local result = {epoch}
 if #ARGV == 0 then return result end
-local shipped = redis.call('HMGET', KEYS[2], unpack(ARGV))
-local written = {}
-for k = 3, #KEYS do
-  local of_writer = redis.call('HMGET', KEYS[k], unpack(ARGV))
-  for i = 1, #ARGV do
-    local value = tonumber(of_writer[i] or '0') or 0
-    if k == 3 or value < written[i] then written[i] = value end
+for from = 1, #ARGV, 1000 do -- a call takes some thousand arguments, not any number
+  local upto = math.min(from + 999, #ARGV)
+  local shipped = redis.call('HMGET', KEYS[2], unpack(ARGV, from, upto))
+  local written = {}
+  for k = 3, #KEYS do
+    local of_writer = redis.call('HMGET', KEYS[k], unpack(ARGV, from, upto))
+    for i = 1, #of_writer do
+      local value = tonumber(of_writer[i] or '0') or 0
+      if k == 3 or value < written[i] then written[i] = value end
+    end
   end
-end
-for i = 1, #ARGV do
-  result[2 * i] = shipped[i] or '0'
-  result[2 * i + 1] = string.format('%.0f', written[i] or 0)
+  for i = 1, #shipped do
+    result[#result + 1] = shipped[i] or '0'
+    result[#result + 1] = string.format('%.0f', written[i] or 0)
+  end
 end
 return result

@@ -1,0 +1,658 @@
+"""The client and its scripts on a real server: what each promises, and what becomes of the server's errors."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from redislogkit import record
+from redislogkit.errors import ConfigError, GroupMissingError, LeaseLostError, ServerAwayError
+from redislogkit.record import Facts, Record
+from redislogkit.stream import batch, client, entries
+from redislogkit.stream.client import FULL, LOST, Confirmation, Position, StreamClient
+from stress.proxy import Proxy
+from tests.helpers.server import Server
+from tests.helpers.server import client as plain_client
+from tests.helpers.tcp import TcpServer
+from tests.helpers.waiting import wait_until
+
+EPOCH = "e1"
+PLENTY = 1_000_000
+
+
+@pytest.fixture
+def connect(server_url: str, stream_name: str) -> Iterator[Callable[..., StreamClient]]:
+    made: list[StreamClient] = []
+
+    def make(url: str = server_url, **options: Any) -> StreamClient:
+        made.append(StreamClient(url, stream_name, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def stream(connect: Callable[..., StreamClient]) -> StreamClient:
+    attached = connect()
+    attached.attach(EPOCH)
+    return attached
+
+
+@pytest.fixture
+def command(server_url: str) -> Iterator[Callable[..., Any]]:
+    with plain_client(server_url) as connection:
+        yield connection.execute_command
+
+
+def an_entry(first: int, count: int = 1, *, producer: str = "p", size: int = 10) -> batch.Entry:
+    """An entry of ``count`` records from ``first`` on."""
+    facts = Facts(producer, "web1", 1, "MainProcess", 0.0, 0)
+    payloads = [
+        record.encode(Record(1.0, 20, "INFO", "app", f"{sequence} ".ljust(size, "x"), "", 1, "", None, None))
+        for sequence in range(first, first + count)
+    ]
+    return batch.encode([batch.RawRun(facts, first, payloads)], "none", bytes)
+
+
+def sequences(found: Sequence[client.RawEntry]) -> list[int]:
+    """Sequences of all items in these entries."""
+    return [
+        run.first + number
+        for entry_id, fields in found
+        for run in entries.decode(entry_id, fields)
+        for number in range(len(run.items))
+    ]
+
+
+def stored(command: Callable[..., Any], stream_name: str) -> list[int]:
+    found = command("XRANGE", stream_name, "-", "+")
+    return sequences([(entry_id, client._pairs(fields)) for entry_id, fields in found])
+
+
+def joined(one: StreamClient, writer: str = "app") -> int:
+    """Register ``writer`` and take its lease; returns the token."""
+    one.join(writer)
+    return one.claim(writer, "me", 60.0).token
+
+
+def confirm(
+    one: StreamClient, token: int, found: Sequence[client.RawEntry], *, writer: str = "app", **written: int
+) -> None:
+    total = max(entries.total(fields) for _, fields in found)
+    one.confirm(
+        writer, Confirmation(found[-1][0], total, written, [entry_id for entry_id, _ in found], token)
+    )
+
+
+# --- attach ------------------------------------------------------------------------------------------------
+
+
+def test_attaching_makes_the_stream_once_and_keeps_its_epoch(connect, command, stream_name):
+    assert connect().attach("one") == "one"
+    assert connect().attach("two") == "one"
+    assert command("TYPE", stream_name) == b"stream"
+    assert command("XLEN", stream_name) == 0
+
+
+@pytest.mark.parametrize("lost", ["stream", "memory", "both"])
+def test_a_lost_stream_and_a_lost_memory_are_a_new_epoch(stream, connect, command, stream_name, lost):
+    stream.append([an_entry(1)], EPOCH, PLENTY)
+    memory = f"{{{stream_name}}}:redislogkit:sequences"
+    command("DEL", *{"stream": [stream_name], "memory": [memory], "both": [stream_name, memory]}[lost])
+    assert stream.positions(["p"], ["app"])[0] == ""
+    assert stream.append([an_entry(2)], EPOCH, PLENTY) == LOST
+    assert stream.attach("e2") == "e2"
+    assert stream.positions(["p"], [])[1]["p"].stored == 0
+    assert stream.append([an_entry(1), an_entry(2)], "e2", PLENTY) == 2
+    assert stream.append([an_entry(3)], EPOCH, PLENTY) == LOST
+
+
+@pytest.mark.parametrize("who", ["writer", "stranger"])
+def test_a_lost_stream_is_noticed_although_somebody_has_made_it_again(
+    stream, connect, command, stream_name, who
+):
+    stream.append([an_entry(1)], EPOCH, PLENTY)
+    command("DEL", stream_name)
+    if who == "writer":
+        joined(connect())
+    else:
+        command("XGROUP", "CREATE", stream_name, "others", "0", "MKSTREAM")
+    assert stream.append([an_entry(2)], EPOCH, PLENTY) == LOST
+    assert stream.positions(["p"], [])[0] == ""
+    assert stream.attach("e2") == "e2"
+    assert stream.append([an_entry(1), an_entry(2)], "e2", PLENTY) == 2
+    assert stored(command, stream_name) == [1, 2]
+
+
+def test_attaching_registers_writers_so_that_nothing_is_trimmed_before_they_come(
+    stream, connect, command, stream_name
+):
+    stream.attach("x", ["app", "late"])
+    assert set(stream.registered_writers()) == {"app", "late"}
+    token = joined(stream)
+    for number in range(1, 300):
+        stream.append([an_entry(number, size=4000)], EPOCH, PLENTY)
+    confirm(stream, token, stream.read("app", ">", 1000, 0), p=299)
+    assert command("XLEN", stream_name) == 299
+
+
+# --- append ------------------------------------------------------------------------------------------------
+
+
+def test_appending_is_idempotent_and_keeps_the_order(stream, command, stream_name):
+    batches = [an_entry(1, 3), an_entry(4, 2), an_entry(1, 1, producer="q")]
+    assert stream.append(batches, EPOCH, PLENTY) == 3
+    assert stream.append(batches, EPOCH, PLENTY) == 0
+    assert stream.append([an_entry(4, 2), an_entry(6)], EPOCH, PLENTY) == 1
+    assert stored(command, stream_name) == [1, 2, 3, 4, 5, 1, 6]
+    assert stream.positions(["p", "q", "r"], [])[1] == {
+        "p": Position(6, 0),
+        "q": Position(1, 0),
+        "r": Position(0, 0),
+    }
+
+
+def test_each_entry_says_how_many_items_the_stream_has_had(stream, command, stream_name):
+    stream.append([an_entry(1, 3), an_entry(4, 2)], EPOCH, PLENTY)
+    stream.append([an_entry(6, 1)], EPOCH, PLENTY)
+    found = [client._pairs(fields) for _, fields in command("XRANGE", stream_name, "-", "+")]
+    assert [entries.total(fields) for fields in found] == [3, 5, 6]
+
+
+def test_an_entry_of_several_producers_moves_no_position_back(stream):
+    stream.append([an_entry(1, 9)], EPOCH, PLENTY)
+    mixed = batch.Entry(an_entry(5).fields, [("p", 5), ("q", 1)], 2)
+    assert stream.append([mixed], EPOCH, PLENTY) == 1
+    positions = stream.positions(["p", "q"], [])[1]
+    assert (positions["p"].stored, positions["q"].stored) == (9, 1)
+
+
+def test_an_entry_without_producers_is_added_in_any_case(stream):
+    goodbye = an_entry(1)._replace(last=[])
+    assert stream.append([goodbye, goodbye], EPOCH, PLENTY) == 2
+
+
+def test_a_full_stream_takes_nothing_until_the_slowest_writer_has_moved(stream):
+    token = joined(stream)
+    stream.join("other")
+    other = stream.claim("other", "me", 60.0).token
+    assert stream.append([an_entry(1, 6), an_entry(7, 6)], EPOCH, 10) == 2
+    assert stream.append([an_entry(13)], EPOCH, 10) == FULL
+    confirm(stream, token, stream.read("app", ">", 10, 0), p=12)
+    assert stream.append([an_entry(13)], EPOCH, 10) == FULL
+    confirm(stream, other, stream.read("other", ">", 1, 0), writer="other", p=6)
+    assert stream.append([an_entry(13)], EPOCH, 10) == 1
+
+
+def test_the_bound_holds_after_a_loss_of_memory_too(stream, command, stream_name):
+    token = joined(stream)
+    stream.append([an_entry(1, 50)], EPOCH, 100)
+    confirm(stream, token, stream.read("app", ">", 10, 0), p=50)
+    command("DEL", stream_name, f"{{{stream_name}}}:redislogkit:sequences")
+    stream.attach("e2")
+    stream.join("app")
+    stream.append([an_entry(51, 5)], "e2", 100)
+    (found,) = stream.read("app", ">", 10, 0)
+    # The writer counts on from its checkpoint, where the server began anew.
+    stream.confirm("app", Confirmation(found[0], 50, {"p": 55}, [found[0]], token))
+    added = 0
+    while (answer := stream.append([an_entry(56 + added, 10)], "e2", 100)) == 1:
+        added += 10
+        assert added <= 110
+    assert answer == FULL
+    assert added >= 90
+
+
+def test_without_any_writer_the_oldest_entries_make_room(stream, command, stream_name):
+    for number in range(1, 2000):
+        assert stream.append([an_entry(number)], EPOCH, 200) == 1
+    assert 200 <= command("XLEN", stream_name) < 500
+    assert stored(command, stream_name)[-1] == 1999
+
+
+def test_large_calls_pass_the_scripts(stream, command, stream_name):
+    many = [an_entry(number) for number in range(1, 3001)]
+    assert stream.append(many, EPOCH, PLENTY) == 3000
+    wide = batch.Entry([part for number in range(2000) for part in (b"k%d" % number, b"v")], [("w", 1)], 1)
+    assert stream.append([wide], EPOCH, PLENTY) == 1
+    names = [f"producer{number}" for number in range(20_000)]
+    answer = stream.positions([*names, "p"], ["app", "other"])[1]
+    assert len(answer) == 20_001
+    assert answer["p"].stored == 3000
+    token = joined(stream)
+    found = stream.read("app", ">", 5000, 0)
+    stream.confirm(
+        "app", Confirmation(found[-1][0], 3001, dict.fromkeys(names, 7), [i for i, _ in found], token)
+    )
+    assert stream.positions(names[-3:], ["app"])[1] == {name: Position(0, 7) for name in names[-3:]}
+    assert stream.read("app", "0", 10, 0) == []
+
+
+# --- positions, confirm ------------------------------------------------------------------------------------
+
+
+def test_written_is_what_the_slowest_writer_has_published(stream):
+    for writer in ("app", "console"):
+        joined(stream, writer)
+    stream.append([an_entry(1, 9)], EPOCH, PLENTY)
+    app, console = (stream.claim(writer, "me", 60.0).token for writer in ("app", "console"))
+    stream.confirm("app", Confirmation(b"", 0, {"p": 9, "q": 3}, (), app))
+    assert stream.positions(["p", "q"], ["app", "console"])[1]["p"] == Position(9, 0)
+    stream.confirm("console", Confirmation(b"", 0, {"p": 4}, (), console))
+    answer = stream.positions(["p", "q"], ["app", "console"])[1]
+    assert answer == {"p": Position(9, 4), "q": Position(0, 0)}
+    assert stream.positions(["p"], ["app"])[1]["p"] == Position(9, 9)
+    assert stream.positions(["p"], [])[1]["p"] == Position(9, 0)
+    assert stream.written("app") == {"p": 9, "q": 3}
+
+
+def test_confirming_acknowledges_and_trims_behind_the_slowest_writer(stream, command, stream_name):
+    tokens = {writer: joined(stream, writer) for writer in ("app", "console")}
+    for number in range(1, 301):
+        stream.append([an_entry(number, size=4000)], EPOCH, PLENTY)
+    found = stream.read("app", ">", 1000, 0)
+    confirm(stream, tokens["app"], found, p=300)
+    assert stream.read("app", "0", 10, 0) == []
+    assert command("XLEN", stream_name) == 300
+    confirm(stream, tokens["console"], stream.read("console", ">", 200, 0), writer="console", p=200)
+    assert 100 <= command("XLEN", stream_name) < 220
+    assert stored(command, stream_name)[-101:] == list(range(200, 301))
+    assert sequences(stream.read("console", ">", 1000, 0)) == list(range(201, 301))
+
+
+def test_the_newest_entry_is_never_trimmed(stream, command, stream_name):
+    token = joined(stream)
+    for number in range(1, 301):
+        stream.append([an_entry(number, size=4000)], EPOCH, PLENTY)
+        confirm(stream, token, stream.read("app", ">", 10, 0), p=number)
+        assert command("XLEN", stream_name) >= 1
+    assert stream.append([an_entry(301)], EPOCH, PLENTY) == 1
+
+
+def test_a_producer_that_has_ended_leaves_nothing_behind(stream, command, stream_name):
+    token = joined(stream)
+    stream.append([an_entry(1)], EPOCH, PLENTY)
+    stream.confirm("app", Confirmation(b"", 0, {"p": 1}, (), token))
+    stream.confirm("app", Confirmation(b"", 0, {"p": -1}, (), token))
+    stream.forget_producers(["p", "unknown"])
+    keys = command("KEYS", f"*{stream_name}*")
+    assert f"{{{stream_name}}}:redislogkit:written:app".encode() not in keys
+    assert command("HKEYS", f"{{{stream_name}}}:redislogkit:sequences") == [b"@epoch", b"@added"]
+
+
+def test_a_writer_without_the_lease_changes_nothing(stream, command, stream_name):
+    joined(stream)
+    stream.append([an_entry(1)], EPOCH, PLENTY)
+    found = stream.read("app", ">", 10, 0)
+    with pytest.raises(LeaseLostError, match="app"):
+        confirm(stream, 5, found, p=1)
+    assert stream.written("app") == {}
+    assert len(stream.read("app", "0", 10, 0)) == 1
+
+
+def test_a_writer_that_wakes_up_long_after_its_lease_trims_nothing_that_others_need(
+    stream, command, stream_name
+):
+    token = joined(stream, "console@web1")
+    lease = f"{{{stream_name}}}:redislogkit:leases"
+    command("HSET", lease, "console@web1", f"{token} 1000 me")  # it ran out in 1970, and nobody has taken it
+    for number in range(1, 301):
+        stream.append([an_entry(number, size=4000)], EPOCH, PLENTY)
+    found = stream.read("console@web1", ">", 100, 0)
+    confirm(stream, token, found, writer="console@web1", p=100)
+    assert sequences(stream.read("console@web1", ">", 1000, 0)) == list(range(101, 301))
+    assert "console@web1" in stream.registered_writers()
+
+
+def test_a_writer_of_a_host_that_is_gone_holds_back_nothing(stream, command, stream_name):
+    gone = joined(stream, "console@web2")
+    command("HSET", f"{{{stream_name}}}:redislogkit:leases", "console@web2", f"{gone} 1000 me")
+    token = joined(stream)
+    for number in range(1, 301):
+        stream.append([an_entry(number, size=4000)], EPOCH, PLENTY)
+    confirm(stream, token, stream.read("app", ">", 1000, 0), p=300)
+    assert set(stream.registered_writers()) == {"app"}
+    assert 1 <= command("XLEN", stream_name) < 120
+
+
+# --- join, read, leave -------------------------------------------------------------------------------------
+
+
+def test_joining_again_changes_nothing(stream):
+    token = joined(stream)
+    stream.append([an_entry(1)], EPOCH, PLENTY)
+    confirm(stream, token, stream.read("app", ">", 10, 0), p=1)
+    newest = stream.registered_writers()["app"]
+    stream.join("app")
+    assert stream.registered_writers() == {"app": newest}
+    assert stream.read("app", ">", 10, 0) == []
+
+
+def test_a_writer_may_begin_behind_an_entry(stream):
+    stream.append([an_entry(1)], EPOCH, PLENTY)
+    stream.join("app", "$")
+    stream.append([an_entry(2)], EPOCH, PLENTY)
+    assert sequences(stream.read("app", ">", 10, 0)) == [2]
+
+
+def test_what_was_read_and_not_confirmed_is_read_again(stream, connect):
+    stream.join("app")
+    stream.append([an_entry(1), an_entry(2)], EPOCH, PLENTY)
+    assert sequences(stream.read("app", ">", 10, 0)) == [1, 2]
+    again = connect()
+    assert sequences(again.read("app", "0", 10, 0)) == [1, 2]
+    assert again.read("app", ">", 10, 0) == []
+
+
+def test_a_pending_entry_that_was_removed_has_no_fields(stream, command, stream_name):
+    stream.join("app")
+    stream.append([an_entry(1), an_entry(2)], EPOCH, PLENTY)
+    first = stream.read("app", ">", 10, 0)[0][0]
+    command("XDEL", stream_name, first)
+    assert stream.read("app", "0", 10, 0)[0] == (first, {})
+
+
+def test_reading_waits_for_an_entry_and_not_longer_than_asked(stream, connect):
+    stream.join("app")
+    begin = time.monotonic()
+    assert stream.read("app", ">", 10, 0.1) == []
+    assert 0.09 <= time.monotonic() - begin < 3.0
+
+
+def test_leaving_frees_the_stream_from_a_writer(stream, command, stream_name):
+    token = joined(stream)
+    joined(stream, "gone")
+    assert stream.leave("gone") is True
+    assert stream.leave("gone") is False
+    assert set(stream.registered_writers()) == {"app"}
+    for number in range(1, 301):
+        stream.append([an_entry(number, size=4000)], EPOCH, PLENTY)
+    confirm(stream, token, stream.read("app", ">", 1000, 0), p=300)
+    assert command("XLEN", stream_name) < 120
+    with pytest.raises(GroupMissingError):
+        stream.read("gone", ">", 10, 0)
+
+
+def test_leaving_a_stream_that_is_gone_is_no_error(connect, command, stream_name):
+    one = connect()
+    assert one.leave("app") is False
+
+
+def test_a_missing_group_and_a_missing_stream_are_told_apart_from_a_server_that_is_away(
+    stream, command, stream_name
+):
+    with pytest.raises(GroupMissingError):
+        stream.read("nobody", ">", 10, 0)
+    stream.join("app")
+    command("DEL", stream_name)
+    with pytest.raises(GroupMissingError):
+        stream.read("app", ">", 10, 0)
+
+
+def test_deleting_the_stream_leaves_no_key(stream, command, stream_name):
+    token = joined(stream)
+    stream.append([an_entry(1)], EPOCH, PLENTY)
+    stream.confirm("app", Confirmation(b"", 0, {"p": 1}, (), token))
+    assert len(command("KEYS", f"*{stream_name}*")) == 5
+    stream.delete_stream()
+    assert command("KEYS", f"*{stream_name}*") == []
+
+
+def test_the_scripts_are_loaded_again_when_the_server_has_forgotten_them(stream, command):
+    command("SCRIPT", "FLUSH")
+    assert stream.append([an_entry(1)], EPOCH, PLENTY) == 1
+
+
+# --- a server that can not serve ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["stream", "sequences", "writers", "written:app", "leases"])
+def test_a_key_of_another_type_is_no_bad_record(connect, command, stream_name, what):
+    one = connect()
+    one.attach(EPOCH)
+    token = joined(one)
+    one.append([an_entry(1)], EPOCH, PLENTY)
+    found = one.read("app", ">", 1, 0)
+    key = stream_name if what == "stream" else f"{{{stream_name}}}:redislogkit:{what}"
+    command("SET", key, "somebody else's")
+    failed = []
+    for call in (
+        lambda: one.attach("e2", ["app"]),
+        lambda: one.append([an_entry(2)], EPOCH, PLENTY),
+        lambda: one.join("app"),
+        lambda: one.positions(["p"], ["app"]),
+        lambda: one.read("app", ">", 1, 0),
+        lambda: confirm(one, token, found, p=1),
+    ):
+        try:
+            call()
+        except ServerAwayError as error:
+            failed.append(str(error))
+    assert failed
+    assert all("WRONGTYPE" in text or "wrong kind of value" in text for text in failed)
+    assert command("GET", key) == b"somebody else's"
+    command("DEL", key)
+
+
+def test_a_server_without_memory_is_away_and_takes_the_same_batch_later(own_server, stream_name):
+    one = StreamClient(own_server.url, stream_name)
+    one.attach(EPOCH)
+    entry = an_entry(1, 3)
+    own_server.command("CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(ServerAwayError, match=r"used memory > 'maxmemory'$"):
+        one.append([entry, an_entry(4)], EPOCH, PLENTY)
+    own_server.command("CONFIG", "SET", "maxmemory", "0")
+    assert one.append([entry, an_entry(4)], EPOCH, PLENTY) == 2
+    assert own_server.command("XLEN", stream_name) == 2
+    one.close()
+
+
+def test_a_password_is_asked_for_and_never_shown(own_server, stream_name):
+    own_server.command("CONFIG", "SET", "requirepass", "s3cret")
+    try:
+        nobody = StreamClient(own_server.url, stream_name)
+        with pytest.raises(ServerAwayError, match=r"NOAUTH|Authentication required"):
+            nobody.ping()
+        wrong = StreamClient(
+            f"{own_server.url}{'&' if '?' in own_server.url else '?'}password=wr0ng", stream_name
+        )
+        with pytest.raises(ServerAwayError) as refused:
+            wrong.attach(EPOCH)
+        right = StreamClient(
+            f"{own_server.url}{'&' if '?' in own_server.url else '?'}password=s3cret", stream_name
+        )
+        right.ping()
+        for one in (nobody, wrong, right):
+            one.close()
+    finally:
+        with plain_client(
+            f"{own_server.url}{'&' if '?' in own_server.url else '?'}password=s3cret"
+        ) as connection:
+            connection.execute_command("CONFIG", "SET", "requirepass", "")
+    assert "wr0ng" not in complete_text(refused.value)
+
+
+def complete_text(error: BaseException | None) -> str:
+    """Everything that a traceback would show of an error."""
+    text = ""
+    while error is not None:
+        text += f"{error!r} {error}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:s3cret@127.0.0.1:1/0",
+        "redis://:s3cret@127.0.0.1:1/0",
+        "rediss://:s3cret@127.0.0.1:1/0",
+        "unix://:s3cret@/nonexistent/socket",
+        "redis://:s3cret@nonexistent.invalid:1/0",
+    ],
+)
+def test_credentials_are_in_no_message_of_a_server_that_is_not_there(url):
+    one = StreamClient(url, "app", timeout=0.5)
+    begin = time.monotonic()
+    with pytest.raises(ServerAwayError) as away:
+        one.ping()
+    assert time.monotonic() - begin < 3.0
+    assert "s3cret" not in complete_text(away.value)
+    one.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://:s3cret@host",
+        "redis://:s3cret#s3cret@host:6379/0",
+        "redis://u:s3cret@h:s3cret/0",
+        "s3cret@host",
+        "",
+    ],
+)
+def test_a_url_that_is_none_is_explained_without_its_credentials(url):
+    with pytest.raises(ConfigError, match=r"redis\.url") as wrong:
+        StreamClient(url, "app")
+    assert "s3cret" not in complete_text(wrong.value)
+
+
+def test_a_stalled_server_is_away_in_bounded_time_and_nothing_is_doubled(own_server, stream_name):
+    one = StreamClient(own_server.url, stream_name, timeout=0.3)
+    one.attach(EPOCH)
+    own_server.pause()
+    for _ in range(3):
+        begin = time.monotonic()
+        with pytest.raises(ServerAwayError):
+            one.append([an_entry(1, 5)], EPOCH, PLENTY)
+        assert time.monotonic() - begin < 3.0
+    own_server.resume()
+    wait_until(lambda: answers(one), what="the server answers again")
+    assert one.append([an_entry(1, 5)], EPOCH, PLENTY) in (0, 1)
+    assert own_server.command("XLEN", stream_name) == 1
+    one.close()
+
+
+def answers(one: StreamClient) -> bool:
+    try:
+        one.ping()
+    except ServerAwayError:
+        return False
+    return True
+
+
+def test_a_lost_reply_is_no_reason_for_a_second_entry(tmp_path, reaped, stream_name):
+    server = TcpServer(str(tmp_path))
+    proxy = Proxy(server.port)
+    try:
+        one = StreamClient(f"redis://127.0.0.1:{proxy.port}/0", stream_name, timeout=0.3)
+        one.attach(EPOCH)
+        one.append([an_entry(1)], EPOCH, PLENTY)
+        proxy.deafen()
+        with pytest.raises(ServerAwayError):
+            one.append([an_entry(2, 5)], EPOCH, PLENTY)
+        assert server.connection.xlen(stream_name) == 2
+        proxy.heal()
+        proxy.cut()
+        wait_until(lambda: answers(one), what="the way to the server is free")
+        assert one.append([an_entry(2, 5)], EPOCH, PLENTY) == 0
+        assert server.connection.xlen(stream_name) == 2
+        one.close()
+    finally:
+        proxy.close()
+        server.stop()
+
+
+def test_a_killed_server_is_away_and_comes_back_with_what_it_had(
+    own_server: Server, stream_name: str
+) -> None:
+    one = StreamClient(own_server.url, stream_name)
+    one.attach(EPOCH)
+    one.append([an_entry(1)], EPOCH, PLENTY)
+    own_server.settle()
+    own_server.kill()
+    with pytest.raises(ServerAwayError):
+        one.append([an_entry(2)], EPOCH, PLENTY)
+    own_server.start()
+    assert one.append([an_entry(1), an_entry(2)], EPOCH, PLENTY) == 1
+    one.close()
+
+
+def test_a_flushed_server_has_lost_the_epoch(own_server, stream_name):
+    one = StreamClient(own_server.url, stream_name)
+    one.attach(EPOCH)
+    token = joined(one)
+    one.append([an_entry(1)], EPOCH, PLENTY)
+    own_server.flush()
+    assert one.append([an_entry(2)], EPOCH, PLENTY) == LOST
+    assert one.positions(["p"], ["app"]) == ("", {"p": Position(0, 0)})
+    with pytest.raises(GroupMissingError):
+        one.read("app", ">", 1, 0)
+    with pytest.raises(LeaseLostError):
+        one.confirm("app", Confirmation(b"", 0, {"p": 1}, (), token))
+    one.close()
+
+
+@contextlib.contextmanager
+def listener(answer: bytes, *, once: bool = False) -> Iterator[int]:
+    """A port on which every request gets the same answer; ``once``: and then the end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        stop = threading.Event()
+
+        def serve() -> None:
+            while not stop.is_set():
+                with contextlib.suppress(OSError):
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.settimeout(0.05)
+                        speak(connection)
+
+        def speak(connection: socket.socket) -> None:
+            while not stop.is_set():
+                try:
+                    if not connection.recv(65536):
+                        return
+                except TimeoutError:
+                    continue
+                connection.sendall(answer)
+                if once:
+                    return
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "error", ["LOADING", "READONLY", "CLUSTERDOWN", "MISCONF", "BUSY", "MASTERDOWN", "NOPERM"]
+)
+def test_whatever_a_server_says_of_itself_means_away(error):
+    with listener(f"-{error} not now\r\n".encode()) as port:
+        one = StreamClient(f"redis://127.0.0.1:{port}/0", "app", timeout=1.0)
+        with pytest.raises(ServerAwayError):
+            one.append([an_entry(1)], EPOCH, PLENTY)
+        one.close()
+
+
+@pytest.mark.parametrize("answer", [b"", b"$-", b"hello\r\n", b"*99999999\r\n", b"\x00" * 100])
+def test_a_server_that_speaks_something_else_is_away(answer):
+    with listener(answer, once=True) as port:
+        one = StreamClient(f"redis://127.0.0.1:{port}/0", "app", timeout=0.5)
+        begin = time.monotonic()
+        with pytest.raises(ServerAwayError):
+            one.positions(["p"], [])
+        assert time.monotonic() - begin < 3.0
+        one.close()
