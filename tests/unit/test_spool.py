@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -682,7 +683,9 @@ def test_closed_descriptors_that_became_strangers_files_are_never_closed(rig, tm
 
 def fork(child: Callable[[], None]) -> int:
     """Run ``child`` in a forked process; return its pid."""
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a thread of pytest's is there; the child only appends
+        pid = os.fork()
     if not pid:
         try:
             child()
