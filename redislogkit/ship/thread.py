@@ -1,6 +1,7 @@
 """The shipper as a thread of the application, for ``ship = "thread"``.
 
-It never touches ``logging``; what it has to report is kept for `OwnThread.reports`. It is a daemon thread
+It never touches ``logging``; what it has to report is kept for `OwnThread.reports`. The client library does log,
+a line of DEBUG for each failed command: its loggers are deaf to this thread. It is a daemon thread
 that nobody joins: an exit waits for positions in the spool's header, and what is not shipped by then waits
 in the spool for the next shipper.
 
@@ -12,8 +13,10 @@ and renamed into place, and its owner removes it only where it is still his.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
+import sys
 import threading
 from collections import deque
 from typing import Final
@@ -70,6 +73,7 @@ class OwnThread:
         """The thread's identifier; None as soon as it has ended, since another thread may get it then."""
 
     def _run(self) -> None:
+        _thread.ships = True
         try:
             self._shipper.run(lambda: self._closing, drain_timeout=self._drain_timeout)
         except Exception as error:  # nobody above us to report to; the spool keeps everything
@@ -132,3 +136,25 @@ def _lives(pid: int) -> bool:
 def _identity(descriptor: int) -> tuple[int, int]:
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
+
+
+#: ``ships`` is set in our threads.
+_thread = threading.local()
+
+
+def _is_from_the_application(record: logging.LogRecord) -> bool:  # noqa: ARG001 - it is a filter
+    return not getattr(_thread, "ships", False)
+
+
+def _deafen(package: str) -> None:
+    """Keep what ``package`` logs in our threads from the application's handlers.
+
+    At import, and not when a thread starts: looking for a logger takes the lock of ``logging``, and an
+    emitting thread may hold one of ours. Some loggers are made by the package later; they are these then.
+    """
+    for name in list(sys.modules):
+        if name == package or name.startswith(f"{package}."):
+            logging.getLogger(name).addFilter(_is_from_the_application)
+
+
+_deafen("redis")

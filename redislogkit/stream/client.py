@@ -78,13 +78,21 @@ class StreamClient:
         self._seqs = f"{{{stream}}}:redislogkit:sequences"
         self._writers = f"{{{stream}}}:redislogkit:writers"
         self._leases = f"{{{stream}}}:redislogkit:leases"
-        self._redis = _connect(url, timeout)
-        self._execute: Callable[..., Any] = self._redis.execute_command
+        self._pool = _pool(url, timeout)
+        self._redis: redis.Redis | None = None
 
     def _written(self, writer: str) -> str:
         return f"{{{self._stream}}}:redislogkit:written:{writer}"
 
     # -- commands -------------------------------------------------------------------------------
+
+    def _execute(self, *command: Any) -> Any:
+        if self._redis is None:
+            # Out of a pool, a dead connection would be replaced without a word. What the server remembers may
+            # be another thing then, and whoever holds this client has to ask: it gets the error instead.
+            self._redis = redis.Redis(connection_pool=self._pool, single_connection_client=True)
+        execute: Callable[..., Any] = self._redis.execute_command
+        return execute(*command)
 
     def _call(self, *command: Any) -> Any:
         try:
@@ -210,10 +218,13 @@ class StreamClient:
 
     def close(self) -> None:
         """Close the connection."""
-        self._redis.close()
+        if self._redis is not None:
+            self._redis.close()
+        self._pool.disconnect()
 
 
-def _connect(url: str, timeout: float) -> redis.Redis:
+def _pool(url: str, timeout: float) -> redis.ConnectionPool:
+    """Return where the one connection comes from; nothing is connected yet. Raises ``ConfigError``."""
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
@@ -225,7 +236,7 @@ def _connect(url: str, timeout: float) -> redis.Redis:
     if not url.startswith("unix:"):
         options |= {"socket_connect_timeout": timeout, "socket_keepalive": True}
     try:
-        return redis.Redis.from_url(url, **options)
+        return redis.ConnectionPool.from_url(url, **options)
     except ValueError:  # whose message may quote parts of a password, as where that is not percent-encoded
         explained = (
             "redis.url must be like redis://user:password@host:6379/0, got one that can not be understood "

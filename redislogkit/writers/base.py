@@ -138,6 +138,7 @@ class Writer:
         self._count = _FEWEST_ENTRIES
         self._error = ""
         self._failures = 0
+        self._uncommitted = False  # the destination has bytes that the checkpoint does not know of
         self._standing_by = False
         self._away_since = 0.0
         self._written = 0
@@ -242,7 +243,8 @@ class Writer:
         except (RedislogkitError, OSError) as error:
             self._disconnect()
             self._wait_after(str(error))
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) or self._uncommitted:
+                self._uncommitted = False
                 with contextlib.suppress(OSError):
                     self._destination.recover(self._checkpoint.mark)
             return False
@@ -319,6 +321,7 @@ class Writer:
             except CorruptDataError as error:
                 self._set_aside(entry_id, fields, error)
         last_id = found[-1][0]
+        self._uncommitted = True
         for done in self._destination.write(news.items):
             self._keep_lease(client)
             if done < len(news.items):
@@ -327,6 +330,7 @@ class Writer:
                     checkpoint.entry_id, checkpoint.total, self._destination.mark(), news.positions(done), []
                 )
         self._checkpoint.commit(last_id, total, self._destination.mark(), news.highest, news.ended)
+        self._uncommitted = False
         self._destination.checkpointed()
         self._written += len(news.items)
         published = news.highest | dict.fromkeys(news.ended, -1)

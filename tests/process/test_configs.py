@@ -91,4 +91,5 @@ def test_a_supervisor_in_the_foreground_takes_the_file(path, state_dir, reaped, 
         writers = tomli.loads(path.read_text())["writers"]
         assert f"writers: {', '.join(writers)}" in first
         wait_until(lambda: all(file.exists() for file in files(path, state_dir).values()), what="the files")
-        assert processes.stop(process) == 0
+        # Without its server it can not know that all is written, and says so.
+        assert processes.stop(process) == (0 if "embedded" in copy.read_text() or "url" not in text else 3)
