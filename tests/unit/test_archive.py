@@ -608,7 +608,13 @@ def test_the_original_of_a_complete_twin_is_removed(logs):
 @pytest.mark.parametrize(
     "packed",
     [gzip.compress(b"0 y\n"), gzip.compress(b"0 x\n")[:-5], gzip.compress(b"0 x\n")[:-1], b"", b"0 x\n"],
-    ids=["another content", "cut off", "one byte short", "empty", "not compressed"],  # the bytes hold the time
+    ids=[
+        "another content",
+        "cut off",
+        "one byte short",
+        "empty",
+        "not compressed",
+    ],  # the bytes hold the time
 )
 def test_an_original_without_a_complete_twin_is_kept(logs, packed):
     (logs.folder / "app.log.1").write_text("0 x\n")
