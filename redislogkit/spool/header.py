@@ -72,48 +72,57 @@ class Header:
     """A mapped header page and the descriptor that carries its lock."""
 
     fd = -1
+    _identity: tuple[int, ...] = ()
+    _map: mmap.mmap | None = None
 
-    def __init__(self, fd: int) -> None:
-        self._identity = _identity(fd)
-        self._map = mmap.mmap(fd, SIZE)
-        self.words = memoryview(self._map).cast("Q")
-        self.fd = fd
+    def __init__(self, path: str, flags: int) -> None:
+        # From here on the object owns the descriptor: whatever interrupts what follows, it is closed once.
+        self.fd = os.open(path, flags | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._identity = _identity(self.fd)
+
+    def _load(self) -> None:
+        mapped = mmap.mmap(self.fd, SIZE)
+        self.words = memoryview(mapped).cast("Q")
+        self._map = mapped
 
     @classmethod
     def create(cls, directory: str, facts: record.Facts) -> Header:
         """Write a new page into ``directory`` and lock it as the producer. Raises ``OSError``."""
         encoded = _encoded(facts)
-        page = bytearray(SIZE)
-        page[: len(MAGIC)] = MAGIC
-        struct.pack_into("=Q", page, MARK * 8, SLEEPING)
-        _FACTS_HEAD.pack_into(page, _FACTS_AT, len(encoded), zlib.crc32(encoded))
+        content = bytearray(SIZE)
+        content[: len(MAGIC)] = MAGIC
+        struct.pack_into("=Q", content, MARK * 8, SLEEPING)
+        _FACTS_HEAD.pack_into(content, _FACTS_AT, len(encoded), zlib.crc32(encoded))
         start = _FACTS_AT + _FACTS_HEAD.size
-        page[start : start + len(encoded)] = encoded
-        fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        content[start : start + len(encoded)] = encoded
+        page = cls(os.path.join(directory, NAME), os.O_CREAT | os.O_EXCL)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.posix_fallocate(fd, 0, SIZE)
-            os.pwrite(fd, page, 0)
-            return cls(fd)
+            fcntl.flock(page.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_fallocate(page.fd, 0, SIZE)
+            os.pwrite(page.fd, content, 0)
+            page._load()
         except BaseException:
-            os.close(fd)
+            page.close()
             raise
+        return page
 
     @classmethod
     def open(cls, directory: str) -> Header:
         """Map the page of an existing spool. Raises ``OSError`` or ``CorruptDataError``."""
         path = os.path.join(directory, NAME)
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        page = cls(path, 0)
         try:
-            if os.fstat(fd).st_size != SIZE or os.pread(fd, len(MAGIC), 0) != MAGIC:
+            if os.fstat(page.fd).st_size != SIZE or os.pread(page.fd, len(MAGIC), 0) != MAGIC:
                 raise CorruptDataError(f"{path} is not the header of a spool")
-            return cls(fd)
+            page._load()
         except BaseException:
-            os.close(fd)
+            page.close()
             raise
+        return page
 
     def facts(self) -> record.Facts:
         """Read the producer's facts. Raises ``CorruptDataError``."""
+        assert self._map is not None
         length, crc = _FACTS_HEAD.unpack_from(self._map, _FACTS_AT)
         start = _FACTS_AT + _FACTS_HEAD.size
         encoded = self._map[start : start + length]
@@ -142,8 +151,9 @@ class Header:
     def close(self) -> None:
         """Unmap and free the lock. Only while `descriptor_is_ours`: the map has a descriptor of its own."""
         if self.fd >= 0:
-            self.words.release()
-            self._map.close()
+            if self._map is not None:
+                self.words.release()
+                self._map.close()
             os.close(self.fd)
             self.fd = -1
 

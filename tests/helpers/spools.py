@@ -93,10 +93,7 @@ class Rig:
     def interrupted_append(self, size: int, step: int) -> bool:
         """Append with a Ctrl-C before the ``step``-th instruction; False when it was over before."""
         payload = self.payload(size)
-        try:
-            with at_step(step, interrupt):
-                self.end.append(payload, INFO)
-        except KeyboardInterrupt:
+        if interrupted(step, lambda: self.end.append(payload, INFO)):
             self.interrupted.add(payload)
             return True
         self.note(payload)
@@ -260,9 +257,24 @@ def _let_go(leaked: Any) -> None:
 # -- interruptions ----------------------------------------------------------------------------------------------
 
 
-def interrupt() -> None:
-    """What Ctrl-C does."""
-    raise KeyboardInterrupt
+def interrupted(step: int, call: Callable[[], None]) -> bool:
+    """Make the call, with a Ctrl-C before its ``step``-th instruction; False when it was over before.
+
+    Raises ``AssertionError`` when the call keeps the exception to itself.
+    """
+    times: list[int] = []
+
+    def interrupt() -> None:
+        times.append(step)
+        raise KeyboardInterrupt
+
+    try:
+        with at_step(step, interrupt):
+            call()
+    except KeyboardInterrupt:
+        return True
+    assert not times, "the interrupt was swallowed"
+    return False
 
 
 @contextlib.contextmanager
@@ -316,6 +328,6 @@ def used_on_disk(rig: Rig) -> int:
 
 
 __all__ = [
-    "DEBUG", "INFO", "MIB", "Rig", "at_step", "facts", "interrupt", "loss_in", "memory_folder", "segment",
+    "DEBUG", "INFO", "MIB", "Rig", "at_step", "facts", "interrupted", "loss_in", "memory_folder", "segment",
     "segment_files", "used_on_disk",
 ]  # fmt: skip

@@ -140,16 +140,23 @@ for line in sys.stdin:
 
     assert say("before") == "[]\n"
     wait_until(lambda: in_stream(tree) == ["before"])
-    own_server.settle()
-    own_server.kill()
-    assert say("while") == "[]\n"
-    own_server.start()
+    for n in range(3):  # on an open connection, and on none
+        own_server.settle()
+        own_server.kill()
+        assert say(f"while {n}") == "[]\n"
+        own_server.start()
     assert say("after") == "[]\n"
-    wait_until(lambda: in_stream(tree) == ["before", "while", "after"])
+    wait_until(lambda: in_stream(tree) == ["before", "while 0", "while 1", "while 2", "after"])
     own_server.flush()
     assert say("flushed") == "[]\n"
     wait_until(lambda: in_stream(tree)[-1:] == ["flushed"])
     assert say("end") == "[]\n"
+
+
+def test_what_the_application_logs_about_its_own_client_arrives(run_python: Run, tree: dict[str, Any]):
+    done = run_python(CONFIGURED + "logging.getLogger('redis.client').debug('mine')", json.dumps(tree))
+    assert (done.out, done.err) == ("", "")
+    assert in_stream(tree) == ["mine"]
 
 
 def test_forked_child_ships_its_own_and_closes_what_was_the_parents(run_python: Run, tree: dict[str, Any]):

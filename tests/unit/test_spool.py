@@ -31,7 +31,7 @@ from tests.helpers.spools import (
     Rig,
     at_step,
     facts,
-    interrupt,
+    interrupted,
     loss_in,
     segment_files,
     used_on_disk,
@@ -125,6 +125,28 @@ def test_rewinding_passes_no_segment_over_because_an_empty_one_lies_behind(rig):
     spool = next(iter(rig.spools.values()))
     spool.rewind(1)
     assert [(run.first, run.last) for run in spool.read(MIB)] == [(2, 3)]
+
+
+def test_what_comes_while_the_reader_looks_for_the_next_segment_is_not_passed_over(rig, monkeypatch):
+    rig.append()
+    rig.look()
+    real = segment.continues
+    moments: list[int] = []
+
+    def continues(mapped: mmap.mmap, position: int) -> bool:
+        if not moments:
+            moments.append(position)
+            rig.append(1000)
+            rig.append(125_000)  # into the next segment
+        return real(mapped, position)
+
+    monkeypatch.setattr(segment, "continues", continues)
+    while rig.read():
+        pass
+    assert moments
+    rig.drain()
+    assert rig.check() == {}
+    assert len(rig.arrived) == 3
 
 
 def test_a_spool_appears_complete_or_not_at_all(rig):
@@ -853,13 +875,7 @@ def test_an_exception_between_any_two_instructions_of_the_close_keeps_everything
             rig.append(10_000)
         rig.end._losses.append((0, rig.end.sequence + 1, rig.end.sequence + 2))
         rig.end.sequence += 2
-        try:
-            with at_step(step, interrupt):
-                rig.close()
-        except KeyboardInterrupt:
-            more = True
-        else:
-            more = False
+        more = interrupted(step, rig.close)
         rig.close()
         rig.append()
         rig.drain()
