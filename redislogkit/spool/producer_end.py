@@ -144,7 +144,9 @@ class ProducerEnd:
         if self._busy and _is_running(_APPENDING):
             self._parked.append((payload, levelno))
             return
-        if self._parked:  # we are a signal handler between the end of an append and its look at what is parked
+        if (
+            self._parked
+        ):  # we are a signal handler between the end of an append and its look at what is parked
             self._parked.append((payload, levelno))
             self._append_parked()
             return
