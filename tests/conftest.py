@@ -114,3 +114,9 @@ def scripts(tmp_path: Path, reaped: str) -> Iterator[Scripts]:
 def run_python(scripts: Scripts) -> Callable[..., Finished]:
     """``run_python(source, *args, env=None, timeout=60, check=True)``: run a real program to its end."""
     return scripts.run
+
+
+@pytest.fixture
+def uncovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs of the test run without coverage: its lock survives no fork beside a thread, and no interrupt."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)

@@ -151,9 +151,8 @@ def test_the_six_lines_of_the_readme_write_into_the_file(scripts, state_dir, tmp
     assert lines[1].endswith(" WARNING  shop: only 3 boxes of bolts left")
 
 
-def test_every_program_of_the_quickstart_does_what_the_page_says(scripts, state_dir, tmp_path, monkeypatch):
-    # Programs as a user runs them: a fork of a pool may meet a lock that the measuring of coverage holds.
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+@pytest.mark.usefixtures("uncovered")
+def test_every_program_of_the_quickstart_does_what_the_page_says(scripts, state_dir, tmp_path):
     folder = tmp_path / "scripts"
     (folder / "log.toml").write_text(blocks(QUICKSTART, "toml")[0], encoding="utf-8")
     results = [scripts.run(program, env={"HOME": state_dir}) for program in blocks(QUICKSTART, "python")]

@@ -480,13 +480,12 @@ print(json.dumps([returned + [n + 1], handle.stats()["lost"]]))
 """
 
 
+@pytest.mark.usefixtures("uncovered")
 @pytest.mark.parametrize("start", ["warm", "cold"])
 def test_ctrl_c_in_mid_emit_reaches_the_application_and_breaks_nothing(
-    run_python: Run, tree: dict[str, Any], start: str, monkeypatch: pytest.MonkeyPatch
+    run_python: Run, tree: dict[str, Any], start: str
 ):
     """Every record whose call returned is there, in order; an interrupted one is there once or not at all."""
-    # An interrupt inside the measuring of coverage leaves a lock of its own held.
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     tree["producer"] |= {"spool_max_bytes": "2 MiB", "on_full": "block", "block_timeout": 20}  # many segments
     done = run_python(CONFIGURED + CTRL_C, json.dumps(tree), start)
     returned, lost = json.loads(done.out)

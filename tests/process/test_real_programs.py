@@ -159,6 +159,7 @@ def test_sigkill_in_the_middle_of_logging_loses_no_record_whose_call_returned(ap
 # -- threads, tasks, children --------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_threads_that_fork_while_others_log_neither_hang_nor_lose(app):
     assert app.run("fork_storm.py") == ""
     assert app.check().records == 6 * 8 * (40 + 30)

@@ -159,6 +159,7 @@ def test_what_the_application_logs_about_its_own_client_arrives(run_python: Run,
     assert in_stream(tree) == ["mine"]
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_forked_child_ships_its_own_and_closes_what_was_the_parents(run_python: Run, tree: dict[str, Any]):
     done = run_python(
         CONFIGURED

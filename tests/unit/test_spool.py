@@ -901,6 +901,7 @@ def test_what_an_interrupted_append_has_left_is_no_frame_to_anybody(rig):
 # --- other processes ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_a_child_forked_while_another_thread_appends_harms_neither(run_python):
     finished = run_python(
         """
