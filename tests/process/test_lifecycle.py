@@ -206,8 +206,10 @@ def test_ctrl_c_for_the_application_does_not_reach_the_supervisor(state_dir, rea
     path = os.path.join(state_dir, "program.py")
     with open(path, "w") as file:
         file.write(
-            "import json, logging, sys, time, redislogkit\n"
+            "import json, logging, signal, sys, time, redislogkit\n"
             "from stress.checker import message\n"
+            # Whoever runs the tests in the background of a shell has it ignored.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "redislogkit.configure(json.loads(sys.argv[1]))\n"
             "logging.warning(message('r', 'w0', 0))\n"
             "print('ready', flush=True)\n"
