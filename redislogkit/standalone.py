@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -22,9 +22,11 @@ from redislogkit.errors import LockHeldError
 from redislogkit.producer import seed
 from redislogkit.record import Facts
 from redislogkit.stream.client import StreamClient
-from redislogkit.writers.base import Destination, Numbered, Writer
+from redislogkit.writers import index
+from redislogkit.writers.base import Destination, Writer
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.file import FileDestination
+from redislogkit.writers.reading import Numbered
 from redislogkit.writers.tty import TtyDestination
 
 #: A server that is away when the writer is to end is not waited for longer.
@@ -177,11 +179,14 @@ class AsyncRedisFileWriter(_StandaloneWriter):
         config = configuration.load({"formatters": {"plain": {}}, "writers": {"file": settings}})
         section = config.writers["file"]
         assert isinstance(section, configuration.FileWriterConfig)
+        url = seed.url(redis_host, redis_port, redis_db)
+        name = f"file-{seed.digest(self.filename)}"
+        folder = index.folder(seed.state_dir(url, stream_name or ""), name)
         super().__init__(
-            seed.url(redis_host, redis_port, redis_db),
+            url,
             stream_name,
-            f"file-{seed.digest(self.filename)}",
-            FileDestination(section, self._report),
+            name,
+            FileDestination(section, self._report, index_folder=folder),
             last_id,
             stop_event,
             block,
@@ -230,9 +235,8 @@ class _Terminals(TtyDestination):
     terminal has to belong to the user of this process.
     """
 
-    def write(self, items: Sequence[Numbered]) -> Iterator[int]:
-        """Write as ``TtyDestination`` does."""
-        return super().write([(item, _of_this_host(facts), sequence) for item, facts, sequence in items])
+    def _placed(self, items: Sequence[Numbered]) -> Sequence[Numbered]:
+        return [(item, _of_this_host(facts), sequence) for item, facts, sequence in items]
 
 
 def _of_this_host(facts: Facts) -> Facts:

@@ -14,6 +14,7 @@ from redislogkit.spool.doorbell import Doorbell
 from redislogkit.stream import address
 from redislogkit.stream.client import TIMEOUT, StreamClient
 from redislogkit.supervisor.child import EXIT_UNFINISHED, Link
+from redislogkit.writers import index
 from redislogkit.writers.base import Destination, Writer
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.file import FileDestination
@@ -55,7 +56,8 @@ def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
     destination: Destination
     lock_timeout = 0.0
     if isinstance(settings, FileWriterConfig):
-        destination = FileDestination(settings, link.report)
+        folder = index.folder(config.stream_dir, name)
+        destination = FileDestination(settings, link.report, index_folder=folder)
         lock_timeout = settings.lock_timeout
     else:
         destination = TtyDestination(settings)

@@ -1,22 +1,19 @@
-"""The loop that every writer runs: read, drop what is known, write, checkpoint, confirm.
+"""The loop that every writer runs: read, drop what is known, write, confirm, checkpoint.
 
-Theory of operation. The order of the last three steps is what makes a destination exactly-once:
+Theory of operation. The order of the steps is what makes a file exactly-once:
 
-1. the destination has the bytes;
-2. the checkpoint says so (and where in the file);
-3. the stream is told: the entries are acknowledged and the positions published.
+1. the checkpoint is told which bytes are about to be written, and which records they are (an *intent*);
+2. the destination has the bytes;
+3. the stream is told, if the writer's lease still is its own: the entries are acknowledged, the positions published;
+4. the checkpoint says that all of it is written.
 
-Killed between 1 and 2, the entries are read again, produce the same bytes, and the destination finds
-them there already. Killed between 2 and 3, they are read again and dropped by their sequences. The
-group's own pending entries are read first after every connect, so nothing is skipped.
+Killed between 1 and 2 or in mid-write, the restart finds that the bytes are not there, or cuts off the part that is; the
+entries were not acknowledged and come again. Killed later, it finds them there, and drops the entries by their
+sequences if they should come again. The group's own pending entries are read first after every connect, so nothing is skipped.
 
-One host at a time runs a writer: the one that holds its lease in redis. The lease is kept before and after
-each write; whoever was stopped for longer than it lasts finds another token there, takes back what it has
-just written, and stands by. Its acknowledgements are refused by the same token. Who takes over begins with the
-positions that its predecessor has published.
-
-A destination may change files in mid-batch (rotation). It yields before it does, and everything up to
-there is checkpointed first: a file that is rotated away is always complete.
+One host at a time runs a writer: the one that holds its lease in redis. Whoever was stopped for longer than the
+lease lasts finds another token there in step 3, takes back what it has just written, and stands by: it can neither
+acknowledge nor keep a doubled line. Who takes over begins with the positions that its predecessor has published.
 """
 
 from __future__ import annotations
@@ -24,8 +21,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
 
 from redislogkit.errors import (
     CorruptDataError,
@@ -34,18 +31,10 @@ from redislogkit.errors import (
     LockHeldError,
     RedislogkitError,
 )
-from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.stream import entries
 from redislogkit.stream.client import Confirmation, RawEntry, StreamClient
 from redislogkit.writers.checkpoint import Checkpoint, Mark
-
-#: One record or loss with the facts of its producer and its sequence.
-Numbered: TypeAlias = tuple[Record | Loss, Facts, int]
-#: Says whether a record of this level and logger name belongs to the writer.
-Selects: TypeAlias = Callable[[int, str], bool]
-
-#: Cause of a loss that only a gap in the sequences tells of: the server has lost what it had confirmed.
-NOT_IN_STREAM: Final = "not in the stream"
+from redislogkit.writers.reading import Reading, Selects
 
 #: Seconds that a lease lasts without being kept.
 LEASE: Final = 10.0
@@ -63,26 +52,24 @@ _PATIENCE: Final = 1.0
 class Destination(Protocol):
     """Where a writer's records go."""
 
-    def open(self, mark: Mark | None) -> None:
-        """Open it; ``mark`` is where the checkpoint ends, None for a new writer. May raise ``OSError``."""
+    def recover(self, checkpoint: Checkpoint, *, retract: bool = False) -> dict[str, int]:
+        """Open it if it is not, and find out what of the checkpoint's intents is written.
 
-    def write(self, items: Sequence[Numbered]) -> Iterator[int]:
-        """Write ``items``; yield how many are safe, last of all their number. May raise ``OSError``."""
+        With ``retract``, take that back instead, as far as it can be done. Returns producer → sequence up to
+        which everything is written. May raise ``LockHeldError`` or ``OSError``.
+        """
+
+    def write(self, reading: Reading) -> None:
+        """Write what a reading brings. After ``OSError``, `recover` is called before anything else."""
 
     def mark(self) -> Mark | None:
-        """Where writing goes on, for the checkpoint; None where there is no such place."""
-
-    def recover(self, mark: Mark | None) -> None:
-        """A write or a checkpoint has failed: what lies behind ``mark`` will be written again."""
-
-    def retract(self, mark: Mark | None) -> None:
-        """What lies behind ``mark`` is another host's to write: take back what of it is ours."""
-
-    def checkpointed(self) -> None:
-        """Everything up to `mark` is checkpointed now."""
+        """Say where writing goes on, for the checkpoint; None where there is no such place."""
 
     def service(self) -> float | None:
-        """Do what is pending; return the seconds until it wants to be called again, None if never."""
+        """Do what is pending.
+
+        Returns the seconds until it wants to be called again, None if never.
+        """
 
     def close(self) -> None:
         """Let go of everything."""
@@ -138,7 +125,10 @@ class Writer:
         self._count = _FEWEST_ENTRIES
         self._error = ""
         self._failures = 0
-        self._uncommitted = False  # the destination has bytes that the checkpoint does not know of
+        self._in_doubt = (
+            False  # the destination may have what the checkpoint has not, or has lost what it had
+        )
+        self._retracting = False  # what it has is for another host to write
         self._standing_by = False
         self._away_since = 0.0
         self._written = 0
@@ -160,9 +150,10 @@ class Writer:
         self._checkpoint.open()
         if self._checkpoint.damage:
             self._report(self._checkpoint.damage)
-        self._open_destination(stopping, beat)
         deadline: float | None = None
         try:
+            if not self._open_destination(stopping, beat):
+                return
             while True:
                 if deadline is None and stopping():
                     deadline = time.monotonic() + drain_timeout
@@ -187,11 +178,12 @@ class Writer:
         self._checkpoint.close()
         self._disconnect()
 
-    def _open_destination(self, stopping: Callable[[], bool], beat: Callable[[WriterStatus], None]) -> None:
+    def _open_destination(self, stopping: Callable[[], bool], beat: Callable[[WriterStatus], None]) -> bool:
+        """Open the destination and settle what the last run left; False when told to stop before that was possible."""
         deadline = time.monotonic() + self._lock_timeout
-        while not stopping():
+        while True:
             try:
-                self._destination.open(self._checkpoint.mark)
+                self._recover()
             except LockHeldError:
                 if time.monotonic() >= deadline:
                     raise
@@ -201,21 +193,24 @@ class Writer:
                 beat(self.status())
                 self._wait_after(f"can not open its destination: {error}")
             else:
-                self._commit_mark()
-                return
+                return True
+            if stopping():
+                return False
 
-    def _commit_mark(self) -> None:
-        """Note where writing begins before the first byte, so that a crash right after it can be judged."""
+    def _recover(self) -> None:
+        """Bring checkpoint and destination together; before the first byte, and after whatever went wrong."""
         checkpoint = self._checkpoint
+        written = self._destination.recover(checkpoint, retract=self._retracting)
         mark = self._destination.mark()
-        if mark is not None and mark != checkpoint.mark:
-            checkpoint.commit(checkpoint.entry_id, checkpoint.total, mark, {}, [])
+        if written or checkpoint.intents or mark != checkpoint.mark:
+            checkpoint.commit(checkpoint.entry_id, checkpoint.total, mark, written, [])
+        self._in_doubt = self._retracting = False
 
     def _step(self, block: float) -> bool:
         """Read and write once; False when there was nothing to do."""
         try:
             pause = self._destination.service()
-            client = self._joined()
+            client = self._ready()
             wait = block if pause is None else min(block, pause)
             found = client.read(self._name, self._after, self._count, wait if self._after == ">" else 0.0)
             if not found and self._after != ">":
@@ -235,22 +230,24 @@ class Writer:
             return True
         except LeaseLostError as error:
             self._disconnect()
-            with contextlib.suppress(OSError):
-                self._destination.retract(self._checkpoint.mark)
             self._standing_by = True
+            if self._in_doubt:
+                self._retracting = True
+                with contextlib.suppress(OSError):
+                    self._recover()
             self._wait_after(str(error))
             return False
         except (RedislogkitError, OSError) as error:
             self._disconnect()
+            self._in_doubt = self._in_doubt or isinstance(error, OSError)
             self._wait_after(str(error))
-            if isinstance(error, OSError) or self._uncommitted:
-                self._uncommitted = False
-                with contextlib.suppress(OSError):
-                    self._destination.recover(self._checkpoint.mark)
             return False
 
-    def _joined(self) -> StreamClient:
-        if self._client is None:
+    def _ready(self) -> StreamClient:
+        """Return a connection with the lease, with everything before settled."""
+        client = self._client
+        fresh = client is None
+        if client is None:
             client = self._connect()
             try:
                 # A stream made anew has ids of its own: read all of it, sequences tell what is known.
@@ -260,23 +257,31 @@ class Writer:
                 client.close()
                 raise
             self._client, self._after = client, "0"
-        return self._client
+        if self._in_doubt:
+            self._recover()
+        if fresh:
+            self._compare_positions(client)
+        return client
 
     def _take_lease(self, client: StreamClient) -> None:
-        """Become the one that writes; take over what a predecessor on another host has published."""
-        token, holder = client.claim(self._name, self._owner, LEASE)
+        """Become the one that writes. In doubt about bytes it must be the lease under which they were written."""
+        token, holder = client.claim(self._name, self._owner, LEASE, self._token if self._in_doubt else 0)
         if not token:
             raise LeaseLostError(f"{holder} runs this writer; it stands by until that one is gone")
         self._token, self._kept = token, time.monotonic()
+
+    def _compare_positions(self, client: StreamClient) -> None:
+        """Take over what a predecessor on another host has published; publish what a new server does not know."""
         checkpoint = self._checkpoint
-        ahead = {
-            producer: sequence
-            for producer, sequence in client.written(self._name).items()
-            if sequence > checkpoint.seen(producer)
-        }
-        if ahead:
-            checkpoint.commit(checkpoint.entry_id, checkpoint.total, checkpoint.mark, ahead, [])
-        client.confirm(self._name, Confirmation(b"", 0, dict(checkpoint.highest), (), token))
+        reading = Reading(checkpoint.seen, self._selects)
+        for producer, sequence in client.written(self._name).items():
+            if sequence > checkpoint.seen(producer):
+                reading.skip(producer, sequence)
+        if reading.highest:
+            self._in_doubt = True
+            self._destination.write(reading)
+            self._commit(checkpoint.entry_id, checkpoint.total, reading)
+        client.confirm(self._name, Confirmation(b"", 0, dict(checkpoint.highest), (), self._token))
 
     def _keep_lease(self, client: StreamClient) -> None:
         """Make sure that we are still the one. Raises ``LeaseLostError``."""
@@ -311,31 +316,29 @@ class Writer:
     # -- one reading ----------------------------------------------------------------------------
 
     def _handle(self, client: StreamClient, found: list[RawEntry]) -> None:
-        news = _News(self._checkpoint, self._selects)
-        total = self._checkpoint.total
+        checkpoint = self._checkpoint
+        reading = Reading(checkpoint.seen, self._selects)
+        total = checkpoint.total
         for entry_id, fields in found:
             total = max(total, entries.total(fields))
             try:
                 for run in entries.decode(entry_id, fields):
-                    news.add(run)
+                    reading.add(run)
             except CorruptDataError as error:
                 self._set_aside(entry_id, fields, error)
         last_id = found[-1][0]
-        self._uncommitted = True
-        for done in self._destination.write(news.items):
-            self._keep_lease(client)
-            if done < len(news.items):
-                checkpoint = self._checkpoint
-                checkpoint.commit(
-                    checkpoint.entry_id, checkpoint.total, self._destination.mark(), news.positions(done), []
-                )
-        self._checkpoint.commit(last_id, total, self._destination.mark(), news.highest, news.ended)
-        self._uncommitted = False
-        self._destination.checkpointed()
-        self._written += len(news.items)
-        published = news.highest | dict.fromkeys(news.ended, -1)
+        self._in_doubt = True
+        self._destination.write(reading)
+        published = reading.highest | dict.fromkeys(reading.ended, -1)
         ids = [entry_id for entry_id, _ in found]
         client.confirm(self._name, Confirmation(last_id, total, published, ids, self._token))
+        self._commit(last_id, total, reading)
+        self._written += len(reading.items)
+
+    def _commit(self, last_id: bytes, total: int, reading: Reading) -> None:
+        mark = self._destination.mark()
+        self._checkpoint.commit(last_id, total, mark, reading.highest, reading.ended)
+        self._in_doubt = False
 
     def _set_aside(self, entry_id: bytes, fields: dict[bytes, bytes], error: CorruptDataError) -> None:
         folder = os.path.join(os.path.dirname(os.path.dirname(self._checkpoint.path)), "damaged")
@@ -356,58 +359,3 @@ def _next_count(count: int, found: list[RawEntry]) -> int:
     if size > _ENOUGH_BYTES:
         return max(count // 2, _FEWEST_ENTRIES)
     return min(count * 2, _MOST_ENTRIES) if len(found) == count else count
-
-
-def _explains(item: object, first: int) -> bool:
-    """True for the producer's own notice that it has dropped records from ``first`` on."""
-    return isinstance(item, Loss) and item.first <= first
-
-
-class _News:
-    """What of the entries read is not written yet, in order, with the positions it leads to."""
-
-    def __init__(self, checkpoint: Checkpoint, selects: Selects) -> None:
-        self._checkpoint = checkpoint
-        self._selects = selects
-        self.items: list[Numbered] = []
-        self.highest: dict[str, int] = {}
-        self.ended: list[str] = []
-        self._steps: list[tuple[int, str, int]] = []  # items before it, producer, sequence reached
-
-    def add(self, run: entries.DecodedRun) -> None:
-        """Take what is new of one producer's run."""
-        facts, first, items = run
-        producer = facts.producer
-        if items and isinstance(items[-1], End):
-            self.ended.append(producer)
-            items = items[:-1]
-            if not items:
-                return
-        known = self.highest.get(producer) or self._checkpoint.seen(producer)
-        last = first + len(items) - 1
-        if last <= known:
-            return
-        if first > known + 1 and known and producer and not _explains(items[0], known + 1):
-            # Place and time are those of its neighbours: read again after a kill, it is the same line.
-            created = getattr(items[0], "created", 0.0)
-            self.items.append((Loss(known + 1, first - 1, NOT_IN_STREAM, created), facts, first - 1))
-        selects = self._selects
-        for sequence, item in enumerate(items, first):
-            if sequence <= known:
-                continue
-            if isinstance(item, Record):
-                if selects(item.levelno, item.name):
-                    self.items.append((item, facts, sequence))
-            elif isinstance(item, Loss):
-                self.items.append((item, facts, sequence))
-        self.highest[producer] = last
-        self._steps.append((len(self.items), producer, last))
-
-    def positions(self, done: int) -> dict[str, int]:
-        """Producer → sequence reached when the first ``done`` items are written."""
-        reached = {producer: last for end, producer, last in self._steps if end <= done}
-        if done:
-            _, facts, sequence = self.items[done - 1]
-            if sequence > max(reached.get(facts.producer, 0), 0):
-                reached[facts.producer] = sequence
-        return reached

@@ -1,17 +1,13 @@
 """The file: append, rotate, and after a crash find out what is there already.
 
-Theory of operation. Everything of one reading that belongs into one file goes out in one ``write``. The
-checkpoint names file (device, inode) and offset. Whatever lies behind that place when the file is opened, or
-after a write or a checkpoint has failed, is the *tail*: lines that were written but not checkpointed, the
-last one perhaps torn, and perhaps somebody else's. The stream gives the same records again; a record that
-is found in the tail is not written again, a torn line of ours is cut off and written anew, and what is not
-ours stays untouched: writing goes on behind it, on a new line. As long as records are being found, the
-checkpoint stays before the first line that was not.
+Theory of operation. Everything of one reading that belongs into one file goes out in one ``write``. Before it, the
+checkpoint gets an intent: which bytes will be where, and which records they are. A restart, or whoever goes on after
+a write has failed, looks at the intents that no commit has settled (`recover`): bytes that stand there as announced
+are written, a torn part of them is cut off. Everything else behind the checkpoint is not ours and stays untouched:
+writing goes on behind it, on a new line.
 
-The tail begins in the file of the checkpoint, whatever that is called now (a rotation of ours was killed,
-somebody renamed it), and goes on through all that is newer. Where another file is written to from now on (our
-rotation, an outside logrotate, a file that was cut or removed), `write` yields first, and the loop
-checkpoints: nothing that is not checkpointed is ever left behind in a file that the checkpoint does not lead to.
+Intents name their file by identity, so it may have been renamed meanwhile, by our own rotation or by somebody else.
+Archives are compressed and deleted by retention only when everything in them is settled.
 
 Sizes are in bytes of UTF-8, so a file stays below ``max_bytes``; the stdlib counts the characters of the
 record that it is about to write. With ``when``, a record's own time decides into which file it belongs, as
@@ -29,18 +25,20 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
 from redislogkit import escaping, formatting, locking, rotation
 from redislogkit.config import FileWriterConfig
 from redislogkit.record import Facts, Loss, Record
-from redislogkit.writers import archive, tail
+from redislogkit.writers import archive, chunk, repair
 from redislogkit.writers.archive import Archivist, Identity
-from redislogkit.writers.base import Numbered
-from redislogkit.writers.checkpoint import Mark
+from redislogkit.writers.checkpoint import Checkpoint, Intent, Mark
+from redislogkit.writers.chunk import Chunk
+from redislogkit.writers.index import Index, Position
+from redislogkit.writers.reading import Reading
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
 _FSYNC_INTERVAL: Final = 1.0
@@ -50,16 +48,30 @@ _SET_BACK: Final = 60.0
 #: A record that claims to be older did not come with a clock that one could go by.
 _OLDEST: Final = 366 * 86_400.0
 _NEVER: Final = float("inf")
+#: Index files beyond one for each log file: of files that somebody else has moved away.
+_INDEXES_TO_SPARE: Final = 8
 
 
 class FileDestination:
-    """One file with its rotation. ``clock`` returns seconds since the epoch."""
+    """One file with its rotation.
+
+    Args:
+        config: The writer's section.
+        report: Takes one line about what went wrong.
+        clock: Seconds since the epoch.
+        index_folder: Where the index is kept; empty: nowhere.
+    """
 
     def __init__(
-        self, config: FileWriterConfig, report: Callable[[str], None], clock: Callable[[], float] = time.time
+        self,
+        config: FileWriterConfig,
+        report: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+        *,
+        index_folder: str = "",
     ) -> None:
         path = os.path.realpath(config.path)
-        self._config = msgspec.structs.replace(config, path=path)
+        self._config = replace(config, path=path)
         self._path = path
         self._report = report
         self._clock = clock
@@ -68,29 +80,67 @@ class FileDestination:
         self._lock = locking.OwnedLock(locking.beside(path), f"log file {config.path}")
         self._locked: Identity | None = None
         self._limit = rotation.size_limit(config.max_bytes, config.backup_count, config.naming)
+        self._index = Index(index_folder, report) if index_folder else None
+        self._checkpoint: Checkpoint | None = None
         self._fd = -1
         self._identity = Identity(0, 0)
         self._offset = 0  # the end of the file, as far as known
-        self._ours = 0  # from here to there all bytes were written by this object
         self._in_line = False  # somebody else's last line has no end
-        self._resume: Mark | None = None  # where writing goes on while the file is not open
-        self._tail: tail.Tail | None = None
         self._began = 0.0
         self._rollover = _NEVER
         self._rotate_not_before = 0.0
         self._next_fsync = _NEVER
-        self._rotated = False
+        self._rotated = True  # archives may wait for compression since before we began
         self._opened = False
 
-    # -- opening --------------------------------------------------------------------------------
+    # -- opening, recovering --------------------------------------------------------------------
 
-    def open(self, mark: Mark | None) -> None:
-        """Lock and open the file. Raises ``LockHeldError`` or ``OSError``."""
-        self._resume = mark
+    def recover(self, checkpoint: Checkpoint, *, retract: bool = False) -> dict[str, int]:
+        """Lock and open the file; find out which of the announced writes it has.
+
+        With ``retract`` they are another host's to make, and are taken back as far as nobody has appended.
+        Returns producer → sequence up to which everything is written. Raises ``LockHeldError`` or ``OSError``.
+        """
         self._own()
-        self._archivist.open()
+        if not self._opened:
+            self._archivist.open()
+            self._opened = True
+        if retract:
+            for intent in reversed(checkpoint.intents):
+                if path := self._locate(intent):
+                    repair.take_back(path, intent.chunk)
+        self._checkpoint = checkpoint
+        mark = checkpoint.mark
+        self._detach()
         self._attach()
-        self._opened = self._rotated = True
+        if mark is not None and mark[:2] == self._identity and mark.offset > self._offset:
+            self._report(f"{self._path} was cut to {self._offset} bytes, {mark.offset} were written")
+        indexed = self._index.take_up(mark.indexed if mark else Position(0, 0)) if self._index else []
+        reached = self._settle_intents([Intent(*told) for told in indexed], checkpoint.intents)
+        self._begin_index()
+        return reached
+
+    def _settle_intents(self, indexed: list[Intent], announced: list[Intent]) -> dict[str, int]:
+        """Look what is there. What the index had noted was there once, also where its file can not be found now."""
+        assert self._checkpoint is not None
+        reached: dict[str, int] = {}
+        for intent in [*indexed, *(intent for intent in announced if intent not in indexed)]:
+            data = self._checkpoint.announced(intent)
+            path = self._locate(intent)
+            found = repair.settle(path, intent.chunk, data) if path else None
+            if found is None and path is None and intent in indexed:
+                found = intent.chunk
+            if found is not None:
+                reached |= chunk.reached(found.spans)
+                if self._index:
+                    self._index.begin(intent.device, intent.inode)
+                    self._index.add(found)
+        if announced:
+            self._end_is(os.fstat(self._fd).st_size)  # a torn part may have been cut off
+        return reached
+
+    def _locate(self, intent: Intent) -> str | None:
+        return archive.locate(self._path, Identity(intent.device, intent.inode))
 
     def _own(self) -> None:
         """Have the folder and the lock; both may have been removed since."""
@@ -103,23 +153,10 @@ class FileDestination:
             self._locked = archive.identity_of(self._lock.path)
 
     def _attach(self) -> None:
-        """Open the live file and read what lies behind the place at which writing should go on."""
+        """Open the live file."""
         self._own()
-        before, mark = self._identity, self._resume
-        files = [] if mark is None else archive.behind(self._config, Identity(mark.device, mark.inode))
+        before = self._identity
         modified = self._open_live().st_mtime
-        if mark is not None and files == [self._path] and mark.offset > self._offset:
-            self._report(f"{self._path} was cut to {self._offset} bytes, {mark.offset} were written")
-            files = []
-        if mark is None or not files:
-            places = [(self._path, tail.last_line(self._fd, self._offset))]
-        else:
-            places = [(files[0], mark.offset), *((name, 0) for name in files[1:])]
-        try:
-            self._tail = tail.load(places)
-        except OSError:
-            self._detach()
-            raise
         if self._identity != before:
             now = self._clock()
             self._begin(min(modified, now) if self._offset else now)
@@ -150,20 +187,16 @@ class FileDestination:
         return status
 
     def _end_is(self, size: int) -> None:
-        self._offset = self._ours = size
+        self._offset = size
         self._in_line = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
 
     def _detach(self) -> None:
-        self._resume = self.mark()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
-    def _settle(self) -> bool:
-        """Have the right file open; True when writing goes on elsewhere than the checkpoint may say."""
-        if self._fd < 0:
-            self._attach()
-            return True
+    def _settle(self) -> None:
+        """Have the right file open."""
         try:
             status = os.stat(self._path)
             same = (status.st_dev, status.st_ino) == self._identity
@@ -174,66 +207,72 @@ class FileDestination:
             self._sync()
             self._detach()
             self._attach()
-            return True
-        if status.st_size == self._offset:
-            return False
+            self._begin_index()
+            return
         if status.st_size < self._offset:
             self._report(f"{self._path} was cut to {status.st_size} bytes from outside")
-        self._end_is(status.st_size)  # what somebody else appended stays
-        return True
+        if status.st_size != self._offset:
+            self._end_is(status.st_size)  # what somebody else appended stays
 
     # -- writing --------------------------------------------------------------------------------
 
-    def write(self, items: Sequence[Numbered]) -> Iterator[int]:
-        """Write ``items``; yields where the file changes, and their number at the end."""
-        if not items:  # entries that were read again: they say nothing about the tail
-            yield 0
+    def write(self, reading: Reading) -> None:
+        """Write what the reading brings. Raises ``OSError``: `recover` then tells how much of it is there."""
+        items = reading.items
+        if not items:
+            self._note(chunk.describe(self._offset, b"", reading.spans(0, 0), []))
             return
-        if self._settle():
-            yield 0
+        self._settle()
         if not self._offset:
             self._begin_with(items[0][0].created)
         render = self._render
         texts = [render(item, facts, sequence) for item, facts, sequence in items]
         limit, rollover = self._limits()
-        if self._tail is None and rollover == _NEVER:
+        if rollover == _NEVER:
             # The usual case, in one go: 0.3 us a record less than line by line.
             data = _encode("".join(texts))
             if not limit or self._offset + len(data) < limit:
-                self._put(data)
-                yield len(items)
+                self._put(data, reading, 0, len(items))
                 return
-        yield from self._write_lines(items, [_encode(text) for text in texts])
+        self._write_lines(reading, [_encode(text) for text in texts])
 
-    def _write_lines(self, items: Sequence[Numbered], lines: list[bytes]) -> Iterator[int]:
-        if self._tail is not None:
-            lines = self._without_tail(self._tail, lines)
+    def _write_lines(self, reading: Reading, lines: list[bytes]) -> None:
+        items = reading.items
         limit, rollover = self._limits()
-        chunk: list[bytes] = []
-        size = self._offset
-        for done, line in enumerate(lines):
-            if not line:  # it is there already, in whichever file
-                continue
-            created = items[done][0].created
+        waiting: list[bytes] = []
+        size, begin = self._offset, 0
+        for place, line in enumerate(lines):
+            created = items[place][0].created
             if created >= rollover or rotation.exceeds_size(size, len(line), limit):
                 if size:
-                    self._put(b"".join(chunk))
-                    chunk.clear()
-                    yield done
+                    self._put(b"".join(waiting), reading, begin, place)
+                    waiting.clear()
+                    begin = place
                 self._rotate(created)
                 size = self._offset
                 limit, rollover = self._limits()
-            chunk.append(line)
+            waiting.append(line)
             size += len(line)
-        self._put(b"".join(chunk))
-        yield len(items)
+        self._put(b"".join(waiting), reading, begin, len(items))
 
-    def _put(self, data: bytes) -> None:
-        """Append ``data``; after a failure none of it is left, unless somebody else has appended meanwhile."""
-        if not data:
-            return
-        if self._in_line:
+    def _put(self, data: bytes, reading: Reading, begin: int, end: int) -> None:
+        """Append ``data``, the lines of ``items[begin:end]``.
+
+        After a failure none of it is left, unless somebody else has appended meanwhile.
+        """
+        assert self._checkpoint is not None
+        if data and self._in_line:
             data = b"\n" + data
+        announced = chunk.describe(self._offset, data, reading.spans(begin, end), reading.losses(begin, end))
+        if data:
+            self._checkpoint.intend(Intent(*self._identity, announced), data)
+            self._append(data)
+        if self._offset != announced.end:  # others have appended before us
+            moved = self._offset - announced.end
+            announced = replace(announced, start=announced.start + moved, end=announced.end + moved)
+        self._note(announced)
+
+    def _append(self, data: bytes) -> None:
         written = 0
         try:
             while written < len(data):
@@ -244,10 +283,7 @@ class FileDestination:
             self._take_back(written)
             raise
         # Others may have appended before us; the descriptor tells where our own bytes end.
-        end = os.lseek(self._fd, 0, os.SEEK_CUR)
-        if end - len(data) != self._offset:
-            self._ours = end - len(data)
-        self._offset = end
+        self._offset = os.lseek(self._fd, 0, os.SEEK_CUR)
         self._in_line = False
         if self._config.fsync == "interval" and self._next_fsync == _NEVER:
             self._next_fsync = time.monotonic() + _FSYNC_INTERVAL
@@ -258,16 +294,13 @@ class FileDestination:
             if written and os.fstat(self._fd).st_size == end:
                 os.ftruncate(self._fd, end - written)
 
-    def _without_tail(self, there: tail.Tail, lines: list[bytes]) -> list[bytes]:
-        """Return ``lines``, empty in the place of those that stand in the tail already."""
-        was_current = there.current
-        missing = there.missing(lines)
-        self._end_is(os.fstat(self._fd).st_size)  # a torn line may have been cut off
-        if there.is_over():
-            self._tail = None
-        elif was_current and not there.current:
-            self._report(f"{self._path}: not all behind the last checkpoint is ours; it stays where it is")
-        return missing
+    def _note(self, written: Chunk) -> None:
+        if self._index:
+            self._index.add(written)
+
+    def _begin_index(self) -> None:
+        if self._index:
+            self._index.begin(*self._identity)
 
     # -- rotation -------------------------------------------------------------------------------
 
@@ -312,6 +345,8 @@ class FileDestination:
             self._rotated = True
             self._detach()
             self._open_live(status)
+            self._begin_index()
+            self._forget_old_indexes()
         if too_late:
             self._begin(min(created, self._clock()))
         elif self._config.when is None:
@@ -323,42 +358,22 @@ class FileDestination:
             return self._began
         return rotation.interval_start(self._rollover, config.when, config.interval, utc=config.utc)
 
+    def _forget_old_indexes(self) -> None:
+        if self._index:
+            with contextlib.suppress(OSError):
+                self._index.keep(len(archive.list_archives(self._config)) + _INDEXES_TO_SPARE)
+
     # -- the rest of the seam -------------------------------------------------------------------
 
-    def mark(self) -> Mark | None:
-        """File and offset up to which everything is written, and nothing of ours stands behind it."""
-        if self._fd < 0:
-            return self._resume
-        if self._tail is not None and self._tail.current:
-            return self._tail.first()
-        return Mark(*self._identity, self._offset)
-
-    def recover(self, mark: Mark | None) -> None:
-        """Begin anew behind ``mark``, with the next `write`: what stands there will come again."""
-        self._detach()
-        self._resume = mark
-        self._tail = None
-
-    def retract(self, mark: Mark | None) -> None:
-        """Take back what was written behind ``mark``, as far as nobody else has appended; go on as `recover` does."""
-        if self._fd >= 0:
-            keep = max(self._ours, mark.offset if mark and mark[:2] == self._identity else 0)
-            if keep < self._offset == os.fstat(self._fd).st_size:
-                os.ftruncate(self._fd, keep)
-        self.recover(mark)
-
-    def checkpointed(self) -> None:
-        """A checkpoint names the present `mark`: older files may be compressed and expire."""
-        mark = self.mark()
-        if self._rotated and self._fd >= 0 and mark and mark[:2] == self._identity:
-            self._rotated = False
-            self._archivist.submit()
+    def mark(self) -> Mark:
+        """Where writing goes on, and how far the index is."""
+        return Mark(*self._identity, self._offset, self._index.position if self._index else Position(0, 0))
 
     def service(self) -> float | None:
-        """Do what is left from the last run; force the file onto the disk when that is due."""
-        if self._opened:
-            self._opened = False
-            self.checkpointed()
+        """Do what is pending: old files may be compressed and expire; force the file onto the disk when that is due."""
+        if self._rotated and self._checkpoint is not None and not self._checkpoint.intents:
+            self._rotated = False
+            self._archivist.submit()
         if self._next_fsync == _NEVER:
             return None
         left = self._next_fsync - time.monotonic()
@@ -378,6 +393,8 @@ class FileDestination:
         with contextlib.suppress(OSError):
             self._sync()
         self._detach()
+        if self._index:
+            self._index.close()
         self._lock.release()
         self._locked = None
 

@@ -37,6 +37,8 @@ from typing import Final, NamedTuple, TypeAlias
 from redislogkit import escaping, formatting, identity, terminal
 from redislogkit.config import TtyWriterConfig
 from redislogkit.record import Facts, Loss, Record
+from redislogkit.writers.checkpoint import Checkpoint
+from redislogkit.writers.reading import Numbered, Reading
 
 #: What lines may wait for one terminal, in bytes.
 PENDING_BYTES: Final = 1 << 20
@@ -65,8 +67,6 @@ _OPEN_CAUSES: Final[Mapping[int | None, str]] = {
     errno.ENFILE: "no_descriptor",
 }
 
-#: One record or loss with the facts of its producer and its sequence.
-Numbered: TypeAlias = tuple[Record | Loss, Facts, int]
 _Key: TypeAlias = tuple[str, int, int]
 
 
@@ -110,24 +110,30 @@ class TtyDestination:
         self._waiting: dict[_Key, _Terminal] = {}
         self._pause = _SHORTEST_PAUSE
         self._unblocked: set[signal.Signals] = set()
+        self._checkpoint: Checkpoint | None = None
         self._last: Sequence[Numbered] = ()
-        """Handled, and not checkpointed yet."""
+        """What the last reading brought; perhaps not checkpointed yet."""
         self._known: set[tuple[str, int]] = set()
         """Producer and sequence of what was handled, but will come again."""
 
-    def open(self, mark: object = None) -> None:  # noqa: ARG002 - a terminal has no place to go on from
-        """Get ready; no terminal is opened before there is something to write."""
+    def recover(self, checkpoint: Checkpoint, *, retract: bool = False) -> dict[str, int]:  # noqa: ARG002
+        """Get ready; remember what was shown and comes again. Nothing can be taken back from a terminal."""
+        self._checkpoint = checkpoint
         self._here = (identity.host_name(), identity.boot_id())
         # A terminal in "tostop" mode stops background processes that write to it; with the signal
         # blocked the write just happens.
         self._unblocked |= {signal.SIGTTOU} - signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        self._known.update(_names(self._last))
+        self._last = ()
+        return {}
 
-    def write(self, items: Sequence[Numbered]) -> Iterator[int]:
-        """Write ``items``, each to its own terminal; what can not be written is counted.
+    def write(self, reading: Reading) -> None:
+        """Write each item to its own terminal; what can not be written is counted.
 
         When it returns, every terminal that moves has all its lines. Never raises ``OSError``.
         """
-        self._last = items
+        self._forget_checkpointed()
+        items = self._last = self._placed(reading.items)
         rest, deadline = self._news(items), time.monotonic() + _LONGEST_WAIT
         while rest:
             touched, rest = self._queue(rest)
@@ -137,25 +143,21 @@ class TtyDestination:
             for target in touched:
                 self._count_stopped(target.trim())
             self._settle(touched)
-        return iter((len(items),))
+
+    def _placed(self, items: Sequence[Numbered]) -> Sequence[Numbered]:
+        """Return ``items`` with facts that say where their terminals are."""
+        return items
+
+    def _forget_checkpointed(self) -> None:
+        """Forget what was shown and does not come again."""
+        if self._known and self._checkpoint is not None:
+            seen = self._checkpoint.seen
+            self._known = {name for name in self._known if name[1] > seen(name[0])}
+        self._last = ()
 
     def mark(self) -> None:
         """Return None: a terminal has no place to go on from."""
         return
-
-    def recover(self, mark: object) -> None:  # noqa: ARG002 - see `open`
-        """Remember what was handled since the last checkpoint: it comes again and is not shown twice."""
-        self._known.update(_names(self._last))
-        self._last = ()
-
-    def retract(self, mark: object) -> None:
-        """Nothing can be taken back from a terminal."""
-
-    def checkpointed(self) -> None:
-        """Forget what was handled: it does not come again."""
-        if self._known:
-            self._known.difference_update(_names(self._last))
-        self._last = ()
 
     def service(self) -> float | None:
         """Push what waits; return the seconds until it wants to be called again, None when nothing waits."""

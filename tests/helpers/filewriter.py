@@ -16,11 +16,13 @@ from redislogkit import record
 from redislogkit.config import FileWriterConfig, FormatterConfig
 from redislogkit.record import Facts, Record
 from redislogkit.stream import batch
+from redislogkit.stream.batch import DecodedRun
 from redislogkit.stream.client import Claim, Confirmation, RawEntry, StreamClient
 from redislogkit.writers import archive
-from redislogkit.writers.base import Numbered, Writer
+from redislogkit.writers.base import Writer
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.file import FileDestination
+from redislogkit.writers.reading import Numbered, Reading
 
 #: 2026-11-22T18:00:00 UTC
 START = 1_795_370_400.0
@@ -42,8 +44,16 @@ def numbered(
 
 def config(path: Path | str, **settings: Any) -> FileWriterConfig:
     return FileWriterConfig(
-        path=str(path), formatter=FormatterConfig(format="%(message)s"), **{"utc": True, **settings}
+        path=str(path), **{"formatter": FormatterConfig(format="%(message)s"), "utc": True, **settings}
     )
+
+
+def reading(items: Iterable[Numbered], seen: Callable[[str], int] = lambda producer: 0) -> Reading:
+    """What the loop makes of ``items`` when they are read."""
+    found = Reading(seen, lambda level, name: True)
+    for item, its_facts, sequence in items:
+        found.add(DecodedRun(its_facts, sequence, [item]))
+    return found
 
 
 def entries(items: Sequence[Numbered], size: int) -> list[RawEntry]:
@@ -105,7 +115,8 @@ def run_writer(
     """Run a writer until it has read the stream to its end; return what it reported."""
     reports: list[str] = []
     source = MemoryStream(stream, at_once)
-    destination = FileDestination(settings, reports.append, clock)
+    folder = os.path.join(os.path.dirname(checkpoint), "index")
+    destination = FileDestination(settings, reports.append, clock, index_folder=folder)
     writer = Writer(
         "app", source.connect, destination, Checkpoint(str(checkpoint)), lambda level, name: True, reports.append,
         block=0.0,

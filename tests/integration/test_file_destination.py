@@ -20,12 +20,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 
+from redislogkit.config import FormatterConfig
 from redislogkit.errors import LockHeldError
 from redislogkit.record import Loss
+from redislogkit.writers import chunk
 from redislogkit.writers import file as file_module
-from redislogkit.writers.base import Numbered
-from redislogkit.writers.checkpoint import Checkpoint, Mark
+from redislogkit.writers.checkpoint import Checkpoint, Intent
 from redislogkit.writers.file import FileDestination
+from redislogkit.writers.reading import Numbered
 from tests.helpers import filewriter
 from tests.helpers.filewriter import START, a_record, entries, everything, facts, numbered, run_writer
 from tests.helpers.waiting import wait_until
@@ -35,57 +37,70 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 class Log:
-    """One file with its destination and what the loop would do: it checkpoints at each yield."""
+    """One file with its destination and checkpoint, and what the loop does with them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "app.log"
+        self.state = folder.with_name(f"{folder.name}-state")
+        self.state.mkdir()
         self.reports: list[str] = []
-        self.committed: Mark | None = None
         self.now = START
         self.sequence = 0
-        self.steps: list[int] = []
+        self._in_doubt = False
         self.destination: FileDestination
+        self.checkpoint: Checkpoint
 
     def open(self, **settings: Any) -> FileDestination:
         self.config = filewriter.config(self.path, **settings)
-        self.destination = FileDestination(self.config, self.reports.append, lambda: self.now)
-        self.destination.open(self.committed)
-        self.committed = self.destination.mark()
+        self._begin()
         return self.destination
 
     def again(self) -> None:
         """Close it and open it anew, as after a restart."""
+        self.close()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.checkpoint = Checkpoint(str(self.state / "checkpoint"))
+        self.checkpoint.open()
+        self.destination = FileDestination(
+            self.config, self.reports.append, lambda: self.now, index_folder=str(self.state / "index")
+        )
+        self.recover()
+
+    def close(self) -> None:
         self.destination.close()
-        self.destination = FileDestination(self.config, self.reports.append, lambda: self.now)
-        self.destination.open(self.committed)
-        self.committed = self.destination.mark()
+        self.checkpoint.close()
+
+    def recover(self, *, retract: bool = False) -> None:
+        self._commit(self.destination.recover(self.checkpoint, retract=retract))
+
+    def _commit(self, written: dict[str, int]) -> None:
+        self.checkpoint.commit(b"1-0", 0, self.destination.mark(), written, [])
+        self._in_doubt = False
 
     def items(self, *texts: str, created: float | None = None) -> list[Numbered]:
         found = numbered(texts, self.sequence + 1, self.now if created is None else created)
         self.sequence += len(texts)
         return found
 
-    def write(self, items: list[Numbered]) -> list[int]:
-        """Write and checkpoint; after a failure recover, as the loop does."""
-        self.steps = steps = [0]
-        try:
-            for done in self.destination.write(items):
-                steps.append(done)
-                self.committed = self.destination.mark()
-        except OSError:
-            self.destination.recover(self.committed)
-            raise
-        self.destination.checkpointed()
-        return steps[1:]
+    def write(self, items: list[Numbered]) -> None:
+        """Write and checkpoint; what a failure leaves in doubt is recovered by the next one."""
+        if self._in_doubt:
+            self.recover()
+        reading = filewriter.reading(items, self.checkpoint.seen)
+        self._in_doubt = True
+        self.destination.write(reading)
+        self._commit(reading.highest)
+        self.destination.service()
 
-    def log(self, *texts: str) -> list[int]:
-        return self.write(self.items(*texts))
+    def log(self, *texts: str) -> None:
+        self.write(self.items(*texts))
 
     def lost_checkpoint(self, items: list[Numbered]) -> None:
         """Write, but fail to checkpoint."""
-        for _ in self.destination.write(items):
-            pass
+        self.destination.write(filewriter.reading(items))
 
     def text(self) -> str:
         return self.path.read_text()
@@ -99,7 +114,7 @@ def log(tmp_path):
     found = Log(tmp_path)
     yield found
     if hasattr(found, "destination"):
-        found.destination.close()
+        found.close()
 
 
 @contextlib.contextmanager
@@ -277,7 +292,7 @@ def test_an_empty_file_is_never_rotated(log):
     assert log.names() == ["app.log", "app.log.1", "app.log.2"]
     log.again()
     log.now += 100
-    assert log.write([]) == [0]
+    log.write([])
     assert log.names() == ["app.log", "app.log.1", "app.log.2"]
 
 
@@ -304,7 +319,7 @@ def test_quick_rotation_and_compression_lose_nothing(log, compress, suffix):
     log.open(max_bytes=200, backup_count=200, compress=compress)
     for begin in range(0, 500, 20):
         log.log(*(f"record {n}" for n in range(begin, begin + 20)))
-    log.destination.checkpointed()
+    log.destination.service()
     wait_until(
         lambda: all(name.endswith(suffix) for name in log.names() if name != "app.log"),
         what="all is compressed",
@@ -367,8 +382,9 @@ HOLDER = """
 import sys, time
 from tests.helpers import filewriter
 from redislogkit.writers.file import FileDestination
+from redislogkit.writers.checkpoint import Checkpoint
 destination = FileDestination(filewriter.config(sys.argv[1]), print)
-destination.open(None)
+destination.recover(Checkpoint(""))
 print("open", flush=True)
 time.sleep(60)
 """
@@ -384,11 +400,11 @@ def test_a_second_writer_is_refused_by_any_name_until_the_first_is_dead(tmp_path
     for path in (folder / "app.log", tmp_path / "linked" / "app.log", tmp_path / "other.log"):
         destination = FileDestination(filewriter.config(path), print)
         with pytest.raises(LockHeldError, match=rf"log file {path} is in use by process {holder.pid} on "):
-            destination.open(None)
+            destination.recover(Checkpoint(""))
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     destination = FileDestination(filewriter.config(tmp_path / "linked" / "app.log"), print)
-    destination.open(None)
+    destination.recover(Checkpoint(""))
     destination.close()
 
 
@@ -421,19 +437,19 @@ def test_a_file_that_was_renamed_is_left_with_the_next_record(log):
     log.open()
     log.log("one")
     os.rename(log.path, log.folder / "app.log-20261122")
-    assert log.log("two")[0] == 0  # a checkpoint comes before the first byte of another file
+    log.log("two")
     assert (log.folder / "app.log-20261122").read_text() == "one\n"
     assert log.text() == "two\n"
     assert len(log.reports) == 1
 
 
 @pytest.mark.parametrize("created", [False, True])
-def test_a_file_renamed_while_the_writer_was_away_is_compared_under_its_new_name(log, created):
+def test_a_torn_write_is_cut_off_also_where_the_file_was_renamed_meanwhile(log, created):
     log.open()
     log.log("one")
     items = log.items("two", "three")
     log.lost_checkpoint(items)
-    log.destination.close()
+    log.close()
     moved = log.folder / "app.log-20261122"
     os.rename(log.path, moved)
     with moved.open("r+b") as file:
@@ -442,10 +458,9 @@ def test_a_file_renamed_while_the_writer_was_away_is_compared_under_its_new_name
         log.path.touch()
     log.again()
     log.write([*items, *log.items("four")])
-    assert moved.read_text() == "one\ntwo\n"
-    assert log.text() == "three\nfour\n"
-    assert log.committed == log.destination.mark()
-    assert log.committed.inode == log.path.stat().st_ino
+    assert moved.read_text() == "one\n"
+    assert log.text() == "two\nthree\nfour\n"
+    assert log.checkpoint.mark.inode == log.path.stat().st_ino
 
 
 def test_a_file_that_was_copied_and_cut_goes_on_from_its_beginning(log):
@@ -453,7 +468,7 @@ def test_a_file_that_was_copied_and_cut_goes_on_from_its_beginning(log):
     log.log("one", "two")
     shutil.copy(log.path, log.folder / "copy")
     os.truncate(log.path, 0)
-    assert log.log("three")[0] == 0
+    log.log("three")
     items = log.items("four")
     log.lost_checkpoint(items)
     log.again()
@@ -492,15 +507,16 @@ def test_a_folder_that_was_removed_is_made_again_with_its_lock(tmp_path, scripts
     log.log("two")
     assert log.text() == "two\n"
     with pytest.raises(LockHeldError):
-        FileDestination(log.config, print).open(None)
+        FileDestination(log.config, print).recover(log.checkpoint)
     shutil.rmtree(log.folder)
     log.folder.mkdir()
     other = FileDestination(log.config, print)
-    other.open(None)  # somebody was quicker
+    other.recover(log.checkpoint)  # somebody was quicker
+    items = log.items("three")
     with pytest.raises(LockHeldError):
-        log.log("three")
+        log.write(items)
     other.close()
-    log.log("three")
+    log.write(items)
     assert log.text() == "three\n"
     log.destination.close()
 
@@ -547,34 +563,53 @@ def test_lines_of_others_stay_where_they_are(log):
     )
 
 
-def test_a_torn_line_is_completed_and_a_record_of_several_lines_too(log):
-    log.open()
-    items = log.items("one", "two\n  traceback\n  end", "three")
+def test_a_torn_write_is_completed_wherever_it_was_torn(tmp_path):
     whole = "one\ntwo\n  traceback\n  end\nthree\n"
-    begin = log.committed
     for length in range(len(whole) + 1):
-        log.destination.recover(None)
-        log.path.write_text(whole[:length])
-        log.committed = begin
+        folder = tmp_path / str(length)
+        folder.mkdir()
+        log = Log(folder)
+        log.open()
+        items = log.items("one", "two\n  traceback\n  end", "three")
+        log.lost_checkpoint(items)
+        os.truncate(log.path, length)
         log.again()
         log.write(items)
         assert log.text() == whole, length
+        log.close()
 
 
-def test_a_reading_without_news_leaves_the_checkpoint_before_what_may_come_again(log):
+@pytest.mark.parametrize("length", [0, 3, 4, 10, 12])
+def test_after_a_torn_write_records_may_come_in_another_order(log, length):
     log.open()
-    items = log.items("one", "two")
+    items = log.items("one", "two", "three")
     log.lost_checkpoint(items)
+    os.truncate(log.path, length)
     log.again()
-    before = log.committed
-    log.write([])
-    assert log.committed == before
-    log.write(items[:1])
-    assert log.committed.offset == len("one\n")
     log.again()
-    log.write(items[1:])
-    assert log.text() == "one\ntwo\n"
-    assert log.committed.offset == len("one\ntwo\n")
+    log.write(numbered(["other"], producer="p2"))
+    log.write(items)
+    assert log.text() == "other\none\ntwo\nthree\n"
+
+
+def test_a_new_record_is_not_taken_for_an_equal_line_of_a_torn_write(log):
+    log.open()
+    items = log.items("tick", "tock")
+    log.lost_checkpoint(items)
+    os.truncate(log.path, len("tick\nto"))
+    log.again()
+    log.write(numbered(["tick"], producer="p2"))
+    log.write(items)
+    assert log.text() == "tick\ntick\ntock\n"
+
+
+def test_a_whole_write_counts_also_when_nothing_comes_again_in_that_form(log):
+    log.open()
+    log.lost_checkpoint(log.items("one", "two"))
+    log.config = filewriter.config(log.path, formatter=FormatterConfig(format="changed: %(message)s"))
+    log.again()
+    log.write(numbered(["one", "two", "three"]))
+    assert log.text() == "one\ntwo\nchanged: three\n"
 
 
 def test_equal_lines_are_counted_not_only_found(log):
@@ -586,26 +621,31 @@ def test_equal_lines_are_counted_not_only_found(log):
     assert log.text() == "tick\n" * 5
 
 
-def test_another_file_with_the_inode_of_the_checkpoint_keeps_its_bytes(log):
+def test_another_file_with_the_inode_of_an_intent_keeps_its_bytes(log):
     log.path.write_text("somebody's\nfile with more lines\n")
     status = log.path.stat()
-    log.committed = Mark(status.st_dev, status.st_ino, 7)
+    checkpoint = Checkpoint(str(log.state / "checkpoint"))
+    checkpoint.open()
+    announced = chunk.describe(7, b"one\n", [chunk.Span("p1", 1, 1, 1)], [])
+    checkpoint.intend(Intent(status.st_dev, status.st_ino, announced), b"one\n")
+    checkpoint.close()
     log.open()
     log.log("one")
-    log.again()
     log.log("two")
-    assert log.text() == "somebody's\nfile with more lines\none\ntwo\n"
-    assert any("not all behind the last checkpoint is ours" in report for report in log.reports)
+    log.again()
+    log.log("three")
+    assert log.text() == "somebody's\nfile with more lines\none\ntwo\nthree\n"
 
 
 def test_an_older_checkpoint_that_was_restored_loses_and_doubles_nothing(log):
     log.open(max_bytes=60, backup_count=9)
     log.log("early")
-    old = log.committed
+    old = (log.state / "checkpoint").read_bytes()
     log.log(*(f"record {n}" for n in range(20)))
     pending = log.items("pending 1", "pending 2")
     log.lost_checkpoint(pending)
-    log.committed = old
+    log.close()
+    (log.state / "checkpoint").write_bytes(old)
     log.again()
     log.write(pending)
     log.log("new")
@@ -624,7 +664,8 @@ def test_a_writer_that_has_lost_its_lease_takes_back_what_it_wrote(log):
     log.open(max_bytes=60, backup_count=9)
     log.log("one")
     log.lost_checkpoint(log.items("two"))
-    log.destination.retract(log.committed)
+    log.recover(retract=True)
+    log.checkpoint.highest["p1"] = log.sequence  # as the other host has published it
     assert log.text() == "one\n"
     log.log("three")
     with log.path.open("a") as file:
@@ -632,15 +673,14 @@ def test_a_writer_that_has_lost_its_lease_takes_back_what_it_wrote(log):
     log.lost_checkpoint(log.items("four"))
     with log.path.open("a") as file:
         file.write("foreign\n")
-    log.destination.retract(log.committed)
+    log.recover(retract=True)
+    log.checkpoint.highest["p1"] = log.sequence  # as the other host has published it
     assert log.text() == "one\nthree\nforeign\nfour\nforeign\n"
     log.log("five")
-    step = log.destination.write(log.items("six" * 20, "seven"))
-    assert next(step) == 0
-    log.committed = log.destination.mark()
-    assert next(step) == 1  # the first one stands in a new file now
-    step.close()
-    log.destination.retract(log.committed)
+    log.lost_checkpoint(log.items("six" * 20, "seven"))  # in two new files
+    assert len(log.names()) == 3
+    log.recover(retract=True)
+    log.checkpoint.highest["p1"] = log.sequence  # as the other host has published it
     assert everything(log.config) == b"one\nthree\nforeign\nfour\nforeign\nfive\n"
 
 
@@ -670,12 +710,11 @@ def test_a_full_disk_leaves_whole_lines_rotates_nothing_and_goes_on(log, monkeyp
     log.log("one")
     left = full_after(monkeypatch, log.path, 10)
     items = log.items("two is long enough", "three is long enough", "four is long enough too")
-    before = log.committed
     for _ in range(5):
         with pytest.raises(OSError, match="No space left"):
             log.write(items)
         assert log.text() == "one\n"
-    assert log.committed == before
+    assert log.checkpoint.mark.offset == len("one\n")
     assert log.names() == ["app.log"]
     left[0] = 10**6
     log.write(items)
@@ -692,7 +731,7 @@ def test_a_disk_full_in_the_file_that_follows_a_rotation_doubles_nothing(log, mo
         log.write(items)
     left[0] = 10**6
     assert log.names() == ["app.log", "app.log.1", "app.log.2"]
-    log.write(items[log.steps[-1] :])  # what was checkpointed at the rotations does not come again
+    log.write(items)
     log.log("end")
     assert everything(log.config).count(b"record") == 4
 
@@ -712,33 +751,29 @@ def test_a_real_disk_that_is_full_is_waited_for(tmp_path):
         log.open(max_bytes=20_000, backup_count=99)
         (disk / "filler").write_bytes(b"x" * 150_000)
         texts = [f"{n:06d} " + "x" * 92 for n in range(2_000)]
-        written = 0
+        items = log.items(*texts)
         failures = 0
-        while written < len(texts):
-            items = log.items(*texts[written : written + 100])
-            try:
-                for done in log.destination.write(items):
-                    log.committed = log.destination.mark()
-                    safe = done
-                written += safe
-            except OSError:
-                written += safe
-                log.destination.recover(log.committed)
-                failures += 1
-                assert all(path.read_bytes().endswith(b"\n") for path in disk.glob("app.log.*"))
-                assert log.path.read_bytes()[-1:] in (b"\n", b"")
-                if failures == 1:
-                    (disk / "filler").unlink()
-                else:
+        for begin in range(0, len(items), 100):
+            while True:
+                try:
+                    log.write(items[begin : begin + 100])
                     break
-            safe = 0
+                except OSError:
+                    failures += 1
+                    assert all(path.read_bytes().endswith(b"\n") for path in disk.glob("app.log.*"))
+                    assert log.path.read_bytes()[-1:] in (b"\n", b"")
+                    (disk / "filler").unlink(missing_ok=True)
+                    if failures > 1:
+                        break
+            if failures > 1:
+                break
         assert failures
         lines = everything(log.config).decode().splitlines()
         assert lines == texts[: len(lines)]
-        assert len(lines) >= written
+        assert len(lines) >= begin
         assert all(path.stat().st_size for path in disk.glob("app.log.*"))
-        log.destination.close()
     finally:
+        log.close()
         subprocess.run(["umount", str(disk)], check=True)
 
 
@@ -767,15 +802,10 @@ def test_a_checkpoint_that_fails_after_a_rotation_doubles_nothing(log):
     log.open(max_bytes=40, backup_count=9)
     log.log("one")
     items = log.items(*(f"record {n} xxxxxx" for n in range(6)))
-    step = log.destination.write(items)
-    for done in step:
-        if done >= 4:  # this checkpoint fails
-            step.close()
-            log.destination.recover(log.committed)
-            break
-        log.committed, safe = log.destination.mark(), done
-    assert len(log.names()) > 1
-    log.write(items[safe:])
+    log.lost_checkpoint(items)
+    assert len(log.names()) > 2
+    log.recover()
+    log.write(items)
     assert everything(log.config) == b"one\n" + b"".join(b"record %d xxxxxx\n" % n for n in range(6))
 
 

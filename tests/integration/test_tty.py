@@ -20,7 +20,9 @@ from redislogkit.config import FormatterConfig, TtyWriterConfig
 from redislogkit.record import Facts, Loss, Record
 from redislogkit.writers import tty
 from redislogkit.writers.base import Destination
-from redislogkit.writers.tty import Numbered, TtyDestination, refusal, wants_colour
+from redislogkit.writers.checkpoint import Checkpoint
+from redislogkit.writers.reading import Numbered, Reading
+from redislogkit.writers.tty import TtyDestination, refusal, wants_colour
 from tests.helpers.scripts import Finished
 from tests.helpers.waiting import wait_until
 
@@ -139,7 +141,7 @@ def destinations() -> Iterator[Callable[..., TtyDestination]]:
             TtyWriterConfig(color=color, formatter=formatter), environ=options.pop("environ", {}), **options
         )
         a_destination: Destination = destination  # what the writers' loop asks for
-        a_destination.open(None)
+        a_destination.recover(Checkpoint(""))
         opened.append(destination)
         return destination
 
@@ -176,7 +178,9 @@ def items(facts: Facts, *messages: str) -> list[Numbered]:
 
 
 def write(destination: TtyDestination, numbered: list[Numbered]) -> None:
-    assert list(destination.write(numbered)) == [len(numbered)]
+    found = Reading(lambda _producer: 0, lambda _level, _name: True)
+    found.items = numbered
+    destination.write(found)
 
 
 def refused(destination: TtyDestination, facts: Facts) -> str:
@@ -452,12 +456,13 @@ def test_a_loss_is_told_on_the_terminal_of_its_producer(screen: Screen, destinat
 def test_what_comes_again_after_a_failed_checkpoint_is_shown_once(
     screen: Screen, destination: TtyDestination
 ) -> None:
+    checkpoint = Checkpoint("")
     first = items(screen.facts(), "one", "two")
     for _ in range(3):  # the disk of the checkpoint is full for a while
         write(destination, first)
-        destination.recover(None)
+        destination.recover(checkpoint)
     write(destination, [*first, (record("three"), screen.facts(), 3)])
-    destination.checkpointed()
+    checkpoint.highest["p1"] = 3
     write(destination, items(screen.facts(producer="another"), "four"))
     assert screen.lines() == ["INFO one", "INFO two", "INFO three", "INFO four"]
     assert not destination._known
@@ -662,15 +667,18 @@ def test_a_terminal_in_tostop_mode_does_not_stop_the_writer(
         from redislogkit import identity
         from redislogkit.config import TtyWriterConfig
         from redislogkit.record import Facts, Record
+        from redislogkit.writers.checkpoint import Checkpoint
         from redislogkit.writers.tty import TtyDestination
+        from tests.helpers.filewriter import reading
 
         def write_in_background(path, fd):
             os.setpgid(0, 0)
             device = os.fstat(fd).st_rdev
             facts = Facts("p", identity.host_name(), 1, "", 0.0, os.getuid(), path, device, identity.boot_id())
             destination = TtyDestination(TtyWriterConfig(color="never"))
-            destination.open()
-            destination.write([(Record(time.time(), 20, "INFO", "a", "hello", "", 1, "", 1, ""), facts, 1)])
+            destination.recover(Checkpoint(""))
+            item = Record(time.time(), 20, "INFO", "a", "hello", "", 1, "", 1, "")
+            destination.write(reading([(item, facts, 1)]))
             os._exit(destination.written)
 
         os.setsid()

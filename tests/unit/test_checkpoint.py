@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from redislogkit import journal
 from redislogkit.writers import checkpoint as module
-from redislogkit.writers.checkpoint import Checkpoint, Mark
+from redislogkit.writers import chunk
+from redislogkit.writers.checkpoint import Checkpoint, Intent, Mark
+from redislogkit.writers.index import Position
 
 
 class State(NamedTuple):
@@ -25,6 +27,7 @@ class State(NamedTuple):
     mark: Mark | None
     highest: dict[str, int]
     ended: dict[str, int]
+    intents: list[Intent]
 
 
 def state(checkpoint: Checkpoint) -> State:
@@ -34,6 +37,7 @@ def state(checkpoint: Checkpoint) -> State:
         checkpoint.mark,
         dict(checkpoint.highest),
         dict(checkpoint.ended),
+        list(checkpoint.intents),
     )
 
 
@@ -51,13 +55,24 @@ class Commit(NamedTuple):
     ended: list[str]
 
 
+def put(checkpoint: Checkpoint, step: Commit | bytes) -> None:
+    """Commit, or announce a write of some bytes."""
+    if isinstance(step, bytes):
+        span = chunk.Span("a", 1, 1, 1)
+        checkpoint.intend(Intent(1, 2, chunk.describe(7, step, [span], [])), step)
+    else:
+        checkpoint.commit(*step)
+
+
 producers = st.sampled_from(["a", "b", "c", "é"])
 commits = st.lists(
-    st.builds(
+    st.binary(max_size=20)
+    | st.builds(
         Commit,
         st.integers(0, 99).map(lambda number: b"%d-0" % number),
         st.integers(0, 2**53),
-        st.none() | st.builds(Mark, st.integers(0, 9), st.integers(0, 2**64 - 1), st.integers(0, 2**40)),
+        st.none()
+        | st.builds(Mark, *[st.integers(0, 2**40)] * 3, st.builds(Position, *[st.integers(0, 9)] * 2)),
         st.dictionaries(producers, st.integers(0, 2**63 - 1), max_size=3),
         st.lists(producers, max_size=2, unique=True),
     ),
@@ -82,7 +97,7 @@ def test_what_was_committed_is_read_back(tmp_path_factory, commits):
     path = fresh(tmp_path_factory.getbasetemp() / "read-back")
     checkpoint = opened(path)
     for commit in commits:
-        checkpoint.commit(*commit)
+        put(checkpoint, commit)
     checkpoint.close()
     again = opened(path)
     assert state(again) == state(checkpoint)
@@ -99,7 +114,7 @@ def test_of_a_cut_journal_a_prefix_of_the_commits_is_read_and_writing_goes_on(
     checkpoint = opened(path)
     states, sizes = [state(checkpoint)], [0]
     for commit in commits:
-        checkpoint.commit(*commit)
+        put(checkpoint, commit)
         states.append(state(checkpoint))
         sizes.append(os.path.getsize(path))
     checkpoint.close()
@@ -124,7 +139,7 @@ def test_of_a_damaged_journal_a_prefix_of_the_commits_is_read(tmp_path_factory, 
     checkpoint = opened(path)
     states = [state(checkpoint)]
     for commit in commits:
-        checkpoint.commit(*commit)
+        put(checkpoint, commit)
         states.append(state(checkpoint))
     checkpoint.close()
     content = bytearray(path.read_bytes())
@@ -145,7 +160,7 @@ def test_a_journal_that_is_written_anew_says_the_same(tmp_path_factory, commits,
     for number, commit in enumerate(commits):
         checkpoint._rewrite_at = threshold
         inode = os.stat(path).st_ino
-        checkpoint.commit(*commit)
+        put(checkpoint, commit)
         rewritten.append(os.stat(path).st_ino != inode)
         if number % 2:
             checkpoint.close()
@@ -250,7 +265,7 @@ def test_a_journal_that_can_not_be_written_anew_serves_on(path, monkeypatch, nam
 
         patch.setattr(os, name, refuse)
         checkpoint._rewrite()
-    assert os.listdir(path.parent) == [path.name]
+    assert sorted(os.listdir(path.parent)) == [path.name, f"{path.name}.data"]
     checkpoint.commit(b"2-0", 2, None, {"a": 2}, [])
     checkpoint.close()
     assert opened(path).highest == {"a": 2}
@@ -265,12 +280,25 @@ def test_a_rewrite_that_was_killed_half_way_leaves_the_old_journal_valid(path):
     assert again.highest == {"a": 1}
     again._rewrite()
     again.close()
-    assert (opened(path).mark, os.listdir(path.parent)) == (Mark(1, 2, 3), [path.name])
+    assert opened(path).mark == Mark(1, 2, 3)
+    assert not os.path.exists(f"{path}.new")
 
 
 def test_nobody_else_may_read_it(path):
     opened(path).close()
-    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert {os.stat(name).st_mode & 0o777 for name in (path, f"{path}.data")} == {0o600}
+
+
+def test_of_what_was_announced_the_newest_bytes_are_known(path):
+    checkpoint = opened(path)
+    put(checkpoint, b"one\n")
+    put(checkpoint, b"longer\n")
+    put(checkpoint, b"two\n")
+    checkpoint.close()
+    again = opened(path)
+    assert [again.announced(intent) for intent in again.intents] == [None, None, b"two\n"]
+    again.commit(b"1-0", 1, None, {}, [])
+    assert again.intents == []
 
 
 @pytest.mark.parametrize(
@@ -278,12 +306,13 @@ def test_nobody_else_may_read_it(path):
     [
         [1, 2, 3], {"a": 1}, None, [5, 0, None, {}, []], [b"1-0", -1, None, {}, []], [b"1-0", 0, [1], {}, []],
         [b"1-0", 0, None, {"a": "x"}, []], [b"1-0", 0, None, {}, [1]], [b"1-0", 0, [1, 2, -3], {}, []],
-        [b"1-0", 0, None, {"a": -1}, []],
+        [b"1-0", 0, None, {"a": -1}, []], [1, 2, [7, 8, 9, [["a", 1, "x", 1]], []]],
     ],
 )  # fmt: skip
-def test_whole_frames_with_content_that_is_not_ours_are_refused(path, content):
-    good = journal.frame([b"1-0", 1, None, {"a": 1}, []])
-    path.write_bytes(good + journal.frame(content) + good)
+@pytest.mark.parametrize("kind", [0, 1, 2, -3, "x", None])
+def test_whole_frames_with_content_that_is_not_ours_are_refused(path, content, kind):
+    good = journal.frame((0, [b"1-0", 1, None, {"a": 1}, []]))
+    path.write_bytes(good + journal.frame((kind, content)) + good)
     checkpoint = opened(path)
     assert checkpoint.highest == {"a": 1}
     assert f"byte {len(good)} are no whole frame" in checkpoint.damage

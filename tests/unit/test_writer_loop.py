@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from redislogkit import record
-from redislogkit.errors import GroupMissingError, LockHeldError, ServerAwayError
+from redislogkit.errors import GroupMissingError, LeaseLostError, LockHeldError, ServerAwayError
 from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.stream import batch
 from redislogkit.stream.client import Claim, Confirmation, RawEntry
-from redislogkit.writers.base import NOT_IN_STREAM, Numbered, Writer
+from redislogkit.writers.base import Writer
 from redislogkit.writers.checkpoint import Checkpoint, Mark
+from redislogkit.writers.reading import NOT_IN_STREAM, Numbered, Reading
 
 CODEC = batch.compressor("none")
 
@@ -71,6 +72,8 @@ class Stream:
         return self.published
 
     def confirm(self, writer: str, confirmation: Confirmation) -> None:
+        if self.holder != "here":
+            raise LeaseLostError("the lease is somebody else's by now")
         self.confirmations.append(confirmation)
         self.pending = [entry_id for entry_id in self.pending if entry_id not in confirmation.ids]
 
@@ -79,39 +82,34 @@ class Stream:
 
 
 class Lines:
-    """A destination that keeps what is written, and fails when told to."""
+    """A destination that keeps what is written, forgets what is not checkpointed, and fails when told to."""
 
     def __init__(self) -> None:
         self.items: list[Numbered] = []
-        self.rotate_before: set[int] = set()
+        self.fail_before: set[int] = set()
         self.failures: list[OSError] = []
         self.held = 0
+        self.reached: dict[str, int] = {}
+        self.retracted = 0
 
-    def open(self, mark: Mark | None) -> None:
+    def recover(self, checkpoint: Checkpoint, *, retract: bool = False) -> dict[str, int]:
         if self.held:
             self.held -= 1
             raise LockHeldError("in use by process 4711")
+        self.retracted += retract
+        if self.items and self.reached:
+            return self.reached
+        del self.items[checkpoint.mark.offset if checkpoint.mark else 0 :]
+        return {}
 
-    def write(self, items: Sequence[Numbered]) -> Iterator[int]:
-        for done, item in enumerate(items):
-            if item[2] in self.rotate_before:
-                yield done
-                if self.failures:
-                    raise self.failures.pop()
+    def write(self, reading: Reading) -> None:
+        for item in reading.items:
+            if item[2] in self.fail_before and self.failures:
+                raise self.failures.pop()
             self.items.append(item)
-        yield len(items)
 
     def mark(self) -> Mark:
         return Mark(1, 2, len(self.items))
-
-    def recover(self, mark: Mark | None) -> None:
-        del self.items[mark.offset if mark else 0 :]
-
-    def retract(self, mark: Mark | None) -> None:
-        self.recover(mark)
-
-    def checkpointed(self) -> None:
-        pass
 
     def service(self) -> float | None:
         return None
@@ -168,7 +166,7 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path)
 
 
-def test_records_are_written_in_order_and_confirmed_after_the_checkpoint(run):
+def test_records_are_written_in_order_and_confirmed(run):
     run.stream.add((A, 1, [logged("a1"), logged("a2")]), (B, 1, [logged("b1")]))
     run.stream.add((A, 3, [logged("a3")]))
     run.go()
@@ -215,22 +213,37 @@ def test_level_and_logger_select_records_but_not_positions(run):
     assert run.checkpoint.seen("aaaa") == 4
 
 
-def test_everything_before_a_rotation_is_checkpointed_first(run):
-    run.lines.rotate_before = {3}
-    run.lines.failures = [OSError(errno.ENOSPC, "no space")]
-    run.stream.add((A, 1, [logged("a1"), logged("a2"), logged("a3")]), (B, 1, [logged("b1")]))
-    run.go(rounds=3)
+def test_a_failed_write_is_made_good_without_doubling(run):
+    run.stream.add((A, 1, [logged("a1")]))
+    run.stream.add((A, 2, [logged("a2"), logged("a3")]), (B, 1, [logged("b1")]))
+    run.lines.fail_before = {3}
+    run.lines.failures = [OSError(errno.ENOSPC, "no space")] * 2
+    run.go(rounds=5)
     assert run.lines.texts() == ["a1", "a2", "a3", "b1"]
     assert run.checkpoint.seen("aaaa") == 3
 
 
-def test_a_failed_write_is_made_good_without_doubling(run):
-    run.stream.add((A, 1, [logged("a1")]))
-    run.stream.add((A, 2, [logged("a2"), logged("a3")]))
-    run.lines.rotate_before = {2}
-    run.lines.failures = [OSError(errno.ENOSPC, "no space")]
+def test_what_is_found_to_be_written_after_a_failure_is_not_written_again(run):
+    run.stream.add((A, 1, [logged("a1"), logged("a2")]))
+    run.lines.fail_before = {2}
+    run.lines.failures = [OSError(errno.EIO, "reported late")]
+    run.lines.reached = {"aaaa": 1}
     run.go(rounds=3)
-    assert run.lines.texts() == ["a1", "a2", "a3"]
+    assert run.lines.texts() == ["a1", "a2"]
+
+
+def test_nothing_is_checkpointed_before_the_stream_has_taken_the_confirmation(run, monkeypatch):
+    run.stream.add((A, 1, [logged("a1")]))
+    commits = []
+    real = Checkpoint.commit
+
+    def commit(self, *args):
+        commits.append((args[3], len(run.stream.confirmations)))
+        real(self, *args)
+
+    monkeypatch.setattr(Checkpoint, "commit", commit)
+    run.go()
+    assert commits[-1] == ({"aaaa": 1}, 2)  # the first one publishes positions at the beginning
 
 
 def test_a_gap_that_nobody_explains_is_noted_at_its_place(run):
@@ -294,6 +307,21 @@ def test_a_lock_that_is_freed_in_time_is_waited_for(run):
     assert run.lines.texts() == ["a1"]
 
 
+def test_a_writer_that_is_told_to_stop_at_once_has_opened_its_destination_before_it_reads(run):
+    run.lines.items = [(logged("left by a kill"), A, 1)]
+    run.stream.add((A, 1, [logged("a1")]))
+    run.go()
+    assert run.lines.texts() == ["a1"]
+
+
+def test_a_writer_that_is_told_to_stop_before_it_has_the_lock_reads_nothing(run):
+    run.lines.held = 1000
+    run.stream.add((A, 1, [logged("a1")]))
+    run.go()
+    assert run.lines.texts() == []
+    assert run.stream.joined == 0
+
+
 def test_records_of_programs_that_do_not_number_them_are_written_once(run):
     fields = {b"formatted_message": b"hello", b"level": b"INFO", b"created": b"1.5", b"name": b"other"}
     run.stream.add(fields=fields)
@@ -325,12 +353,12 @@ def test_who_was_stopped_beyond_its_lease_takes_back_what_it_has_just_written(ru
     run.stream.add((A, 2, [logged("a2")]))
     monkeypatch.setattr("time.monotonic", iter(range(0, 10_000, 4)).__next__)
 
-    def written_late(items):
-        run.lines.items += items
+    def written_late(reading):
+        run.lines.items += reading.items
         run.stream.holder = "elsewhere"
-        yield len(items)
 
     run.lines.write = written_late
     run.go()
     assert run.lines.texts() == ["a1"]
+    assert run.lines.retracted
     assert run.checkpoint.seen("aaaa") == 1

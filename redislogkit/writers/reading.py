@@ -1,0 +1,131 @@
+"""What of the entries read is not written yet, in order, and which sequences that accounts for. Pure.
+
+A reading leads each producer from the sequence that is known to be written to the highest one read. Between them
+are items (records and losses that get a line) and sequences that the writer's filters leave out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
+
+from redislogkit.record import End, Facts, Loss, Record
+from redislogkit.stream import entries
+from redislogkit.writers.chunk import Lost, Span
+
+#: One record or loss with the facts of its producer and its sequence.
+Numbered: TypeAlias = tuple[Record | Loss, Facts, int]
+#: Says whether a record of this level and logger name belongs to the writer.
+Selects: TypeAlias = Callable[[int, str], bool]
+
+#: Cause of a loss that only a gap in the sequences tells of: the server has lost what it had confirmed.
+NOT_IN_STREAM: Final = "not in the stream"
+
+
+class _Step(NamedTuple):
+    """One producer's part of ``items[begin:end]``, and the sequences that it accounts for."""
+
+    begin: int
+    end: int
+    producer: str
+    first: int
+    last: int
+
+
+class Reading:
+    """The news of one reading.
+
+    Args:
+        seen: Returns the highest sequence of a producer that is written, 0 for an unknown one.
+        selects: Says which records belong to the writer.
+    """
+
+    def __init__(self, seen: Callable[[str], int], selects: Selects) -> None:
+        self._seen = seen
+        self._selects = selects
+        self.items: list[Numbered] = []
+        self.highest: dict[str, int] = {}
+        """Producer → highest sequence read."""
+        self.ended: list[str] = []
+        self._steps: list[_Step] = []
+        self._losses: list[int] = []  # their places among the items
+
+    def add(self, run: entries.DecodedRun) -> None:
+        """Take what is new of one producer's run."""
+        facts, first, items = run
+        producer = facts.producer
+        if items and isinstance(items[-1], End):
+            self.ended.append(producer)
+            items = items[:-1]
+            if not items:
+                return
+        known = self.highest.get(producer) or self._seen(producer)
+        last = first + len(items) - 1
+        if last <= known:
+            return
+        begin = len(self.items)
+        if first > known + 1 and known and producer and not _explains(items[0], known + 1):
+            # Place and time are those of its neighbours: read again after a kill, it is the same line.
+            created = getattr(items[0], "created", 0.0)
+            self._add_loss(Loss(known + 1, first - 1, NOT_IN_STREAM, created), facts, first - 1)
+        selects = self._selects
+        for sequence, item in enumerate(items, first):
+            if sequence <= known:
+                continue
+            if isinstance(item, Record):
+                if selects(item.levelno, item.name):
+                    self.items.append((item, facts, sequence))
+            elif isinstance(item, Loss):
+                self._add_loss(item, facts, sequence)
+        self._step(begin, producer, known + 1 if known else first, last)
+
+    def skip(self, producer: str, last: int) -> None:
+        """Account for the sequences up to ``last``: another host's writer has written them."""
+        self._step(len(self.items), producer, self._seen(producer) + 1, last)
+
+    def _add_loss(self, loss: Loss, facts: Facts, sequence: int) -> None:
+        self._losses.append(len(self.items))
+        self.items.append((loss, facts, sequence))
+
+    def _step(self, begin: int, producer: str, first: int, last: int) -> None:
+        self.highest[producer] = last
+        self._steps.append(_Step(begin, len(self.items), producer, first, last))
+
+    # -- what a part of it accounts for ---------------------------------------------------------
+
+    def spans(self, begin: int, end: int) -> list[Span]:
+        """Return what ``items[begin:end]`` account for. The spans of parts that follow one another leave no gap."""
+        found: dict[str, Span] = {}
+        for step in self._steps:
+            if self._touches(step, begin, end):
+                span = self._part(step, max(begin, step.begin), min(end, step.end))
+                before = found.get(span.producer)
+                if before:
+                    span = Span(span.producer, before.first, span.last, before.lines + span.lines)
+                found[span.producer] = span
+        return list(found.values())
+
+    def losses(self, begin: int, end: int) -> list[Lost]:
+        """Return the losses among ``items[begin:end]``."""
+        found = []
+        for index in self._losses:
+            item, facts, _ = self.items[index]
+            if begin <= index < end and isinstance(item, Loss):
+                found.append(Lost(facts.producer, item.first, item.last, item.cause))
+        return found
+
+    def _touches(self, step: _Step, begin: int, end: int) -> bool:
+        if step.begin == step.end:  # nothing of it has a line
+            return begin <= step.begin < end or step.begin == end == len(self.items)
+        return step.begin < end and step.end > begin
+
+    def _part(self, step: _Step, begin: int, end: int) -> Span:
+        first = step.first if begin == step.begin else self.items[begin - 1][2] + 1
+        last = step.last if end == step.end else self.items[end - 1][2]
+        lines = end - begin - sum(begin <= index < end for index in self._losses)
+        return Span(step.producer, first, last, lines)
+
+
+def _explains(item: object, first: int) -> bool:
+    """True for the producer's own notice that it has dropped records from ``first`` on."""
+    return isinstance(item, Loss) and item.first <= first
