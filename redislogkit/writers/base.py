@@ -273,11 +273,16 @@ class Writer:
     def _compare_positions(self, client: StreamClient) -> None:
         """Take over what a predecessor on another host has published; publish what a new server does not know."""
         checkpoint = self._checkpoint
+        published = client.written(self._name)
         reading = Reading(checkpoint.seen, self._selects)
-        for producer, sequence in client.written(self._name).items():
+        for producer, sequence in published.items():
             if sequence > checkpoint.seen(producer):
                 reading.skip(producer, sequence)
-        if reading.highest:
+        # Confirmed as ended, in a reading after which we were killed.
+        reading.ended += [
+            producer for producer in checkpoint.highest if published and producer not in published
+        ]
+        if reading.highest or reading.ended:
             self._in_doubt = True
             self._destination.write(reading)
             self._commit(checkpoint.entry_id, checkpoint.total, reading)

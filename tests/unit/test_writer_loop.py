@@ -271,6 +271,20 @@ def test_a_producer_that_has_ended_is_forgotten_by_the_stream_but_not_doubled(ru
     assert run.stream.confirmations[-1].positions == {"aaaa": -1}
 
 
+def test_an_end_that_was_confirmed_before_a_kill_is_not_forgotten(run, monkeypatch):
+    run.stream.add((A, 1, [logged("a1")]), (B, 1, [logged("b1")]))
+    run.go()
+    run.stream.add((A, 2, [End()]))
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "_commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run.go()
+    run.stream.published = {"bbbb": 1}  # as the confirmation has left it
+    run.go()
+    assert run.checkpoint.highest == {"bbbb": 1}
+    assert run.checkpoint.ended == {"aaaa": 1}
+
+
 def test_an_entry_that_is_no_log_entry_is_set_aside_and_reported(run, tmp_path):
     run.stream.add(fields={b"v": b"1", b"c": b"none", b"d": b"\xc1garbage"})
     run.stream.add(fields={b"hello": b"world"})
