@@ -202,8 +202,10 @@ class Writer:
         checkpoint = self._checkpoint
         written = self._destination.recover(checkpoint, retract=self._retracting)
         mark = self._destination.mark()
+        # Where an end was not confirmed yet, it comes again.
+        ended = [producer for intent in checkpoint.intents for producer in intent.ended]
         if written or checkpoint.intents or mark != checkpoint.mark:
-            checkpoint.commit(checkpoint.entry_id, checkpoint.total, mark, written, [])
+            checkpoint.commit(checkpoint.entry_id, checkpoint.total, mark, written, ended)
         self._in_doubt = self._retracting = False
 
     def _step(self, block: float) -> bool:
@@ -273,16 +275,11 @@ class Writer:
     def _compare_positions(self, client: StreamClient) -> None:
         """Take over what a predecessor on another host has published; publish what a new server does not know."""
         checkpoint = self._checkpoint
-        published = client.written(self._name)
         reading = Reading(checkpoint.seen, self._selects)
-        for producer, sequence in published.items():
+        for producer, sequence in client.written(self._name).items():
             if sequence > checkpoint.seen(producer):
                 reading.skip(producer, sequence)
-        # Confirmed as ended, in a reading after which we were killed.
-        reading.ended += [
-            producer for producer in checkpoint.highest if published and producer not in published
-        ]
-        if reading.highest or reading.ended:
+        if reading.highest:
             self._in_doubt = True
             self._destination.write(reading)
             self._commit(checkpoint.entry_id, checkpoint.total, reading)
@@ -334,6 +331,8 @@ class Writer:
         last_id = found[-1][0]
         self._in_doubt = True
         self._destination.write(reading)
+        if reading.ended:
+            checkpoint.intend_end(reading.ended)
         published = reading.highest | dict.fromkeys(reading.ended, -1)
         ids = [entry_id for entry_id, _ in found]
         client.confirm(self._name, Confirmation(last_id, total, published, ids, self._token))

@@ -46,11 +46,12 @@ class Mark(NamedTuple):
 
 
 class Intent(msgspec.Struct, array_like=True, frozen=True):
-    """A write into a file, announced."""
+    """A write into a file, announced; or producers of which nothing more will come."""
 
     device: int
     inode: int
     chunk: Chunk
+    ended: list[str] = []
 
 
 class _Commit(msgspec.Struct, array_like=True, frozen=True):
@@ -152,6 +153,10 @@ class Checkpoint(State):
             position += os.pwrite(self._data_fd, memoryview(data)[position:], position)
         self._append(_frame(intent))
         self.intents.append(intent)
+
+    def intend_end(self, producers: list[str]) -> None:
+        """Announce that these producers have ended: when that is confirmed, the stream tells it no more."""
+        self.intend(Intent(0, 0, Chunk(0, 0, 0, [], []), producers), b"")
 
     def announced(self, intent: Intent) -> bytes | None:
         """Return the bytes of an intent; only those of the newest are kept."""

@@ -116,7 +116,8 @@ class FileDestination:
         if mark is not None and mark[:2] == self._identity and mark.offset > self._offset:
             self._report(f"{self._path} was cut to {self._offset} bytes, {mark.offset} were written")
         indexed = self._index.take_up(mark.indexed if mark else Position(0, 0)) if self._index else []
-        reached = self._settle_intents([Intent(*told) for told in indexed], checkpoint.intents)
+        announced = [intent for intent in checkpoint.intents if intent.chunk.spans]
+        reached = self._settle_intents([Intent(*told) for told in indexed], announced)
         self._begin_index()
         return reached
 

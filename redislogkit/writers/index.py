@@ -21,6 +21,8 @@ from redislogkit import journal
 from redislogkit.writers.chunk import Chunk, Span
 
 _NAME: Final = re.compile(r"(\d{8})\.index")
+#: No index file with a chunk is shorter.
+_SHORTEST: Final = 32
 
 
 class Position(NamedTuple):
@@ -76,7 +78,7 @@ class Index:
         with self._failures_reported():
             self.close()
             os.makedirs(self._folder, 0o700, exist_ok=True)
-            paths = index_files(self._folder)
+            paths = [path for path in index_files(self._folder) if not _remove_unfinished(path)]
             for path in paths if position.number else ():
                 if _number(path) >= position.number:
                     size = position.size if _number(path) == position.number else 0
@@ -196,6 +198,14 @@ def read(path: str) -> FileIndex:
         else:
             device, inode = chunk
     return FileIndex(device, inode, chunks)
+
+
+def _remove_unfinished(path: str) -> bool:
+    """Remove an index file that was being begun when its writer was killed; True when it was that."""
+    if os.path.getsize(path) >= _SHORTEST or next(_frames(path), None):
+        return False
+    os.unlink(path)
+    return True
 
 
 def _chunks_behind(path: str, size: int) -> list[tuple[int, int, Chunk]]:

@@ -78,6 +78,18 @@ def test_without_a_checkpoint_it_goes_on_with_what_there_is(index, tmp_path, rep
     assert contents(again) == [module.FileIndex(1, 2, [a_chunk(1), a_chunk(2)])]
 
 
+@pytest.mark.parametrize("length", [0, 5])
+def test_an_index_file_that_was_being_begun_is_removed(index, tmp_path, reports, length):
+    index.begin(1, 2)
+    index.add(a_chunk(1))
+    position = index.position
+    (tmp_path / "index" / "00000002.index").write_bytes(journal.frame([1, 3])[:length])
+    again = Index(str(tmp_path / "index"), reports.append)
+    assert again.take_up(position) == []
+    assert contents(again) == [module.FileIndex(1, 2, [a_chunk(1)])]
+    assert reports == []
+
+
 def test_index_files_of_log_files_that_are_gone_are_removed(index):
     for number in range(5):
         index.begin(1, number)
