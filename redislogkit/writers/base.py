@@ -234,7 +234,6 @@ class Writer:
             self._disconnect()
             self._standing_by = True
             if self._in_doubt:
-                self._retracting = True
                 with contextlib.suppress(OSError):
                     self._recover()
             self._wait_after(str(error))
@@ -266,8 +265,8 @@ class Writer:
         return client
 
     def _take_lease(self, client: StreamClient) -> None:
-        """Become the one that writes. In doubt about bytes it must be the lease under which they were written."""
-        token, holder = client.claim(self._name, self._owner, LEASE, self._token if self._in_doubt else 0)
+        """Become the one that writes."""
+        token, holder = client.claim(self._name, self._owner, LEASE)
         if not token:
             raise LeaseLostError(f"{holder} runs this writer; it stands by until that one is gone")
         self._token, self._kept = token, time.monotonic()
@@ -335,7 +334,13 @@ class Writer:
             checkpoint.intend_end(reading.ended)
         published = reading.highest | dict.fromkeys(reading.ended, -1)
         ids = [entry_id for entry_id, _ in found]
-        client.confirm(self._name, Confirmation(last_id, total, published, ids, self._token))
+        try:
+            client.confirm(self._name, Confirmation(last_id, total, published, ids, self._token))
+        except LeaseLostError:
+            # Only this answer says that nothing of it counts. After any other failure it may have been carried out,
+            # and what was taken back then would be missing for good.
+            self._retracting = True
+            raise
         self._commit(last_id, total, reading)
         self._written += len(reading.items)
 

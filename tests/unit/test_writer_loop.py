@@ -382,3 +382,21 @@ def test_who_was_stopped_beyond_its_lease_takes_back_what_it_has_just_written(ru
     assert run.lines.texts() == ["a1"]
     assert run.lines.retracted
     assert run.checkpoint.seen("aaaa") == 1
+
+
+def test_what_was_confirmed_without_an_answer_is_kept_when_the_lease_is_lost(run, monkeypatch):
+    run.stream.add((A, 1, [logged("a1")]))
+    real = Stream.confirm
+
+    def answer_lost(self, writer, confirmation):
+        real(self, writer, confirmation)
+        if confirmation.ids:
+            self.holder = "elsewhere"
+            raise ServerAwayError("reset by peer")
+
+    monkeypatch.setattr(Stream, "confirm", answer_lost)
+    run.lines.reached = {"aaaa": 1}
+    run.go(rounds=3)
+    assert run.lines.texts() == ["a1"]
+    assert not run.lines.retracted
+    assert run.checkpoint.seen("aaaa") == 1
