@@ -3,13 +3,15 @@
 Theory of operation. Beside the checkpoint the writer keeps one journal for each log file that it has begun: which
 file, then one `Chunk` for each write, with its producers numbered (about 40 bytes for hundreds of lines). A chunk is
 noted when its bytes are in the file, and the checkpoint says how far the index was then (`Position`): what stands
-behind that is cut off at the next start, and noted again from the checkpoint's own announcements. The index is for
-proof only: where it can not be kept, that is reported once and writing goes on.
+behind that is cut off at the next start, and noted again from the checkpoint's own announcements. A full disk is
+waited for, as the checkpoint would have to wait, too. Otherwise the index is for proof only: where it can not be kept,
+that is reported once and writing goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from redislogkit import journal
 from redislogkit.writers.chunk import Chunk, Span
 
 _NAME: Final = re.compile(r"(\d{8})\.index")
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 #: No index file with a chunk is shorter.
 _SHORTEST: Final = 32
 
@@ -53,7 +56,10 @@ class _Frame(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Index:
-    """The index files of one writer, below ``folder``; ``report`` takes one line when it can not be kept."""
+    """The index files of one writer, below ``folder``; ``report`` takes one line when it can not be kept.
+
+    Raises ``OSError`` when the disk is full, and only then.
+    """
 
     def __init__(self, folder: str, report: Callable[[str], None]) -> None:
         self._folder = folder
@@ -144,7 +150,7 @@ class Index:
         number, size = self._position
         if os.write(self._fd, frame) != len(frame):
             os.ftruncate(self._fd, size)
-            raise OSError("no space left")
+            raise OSError(errno.ENOSPC, "no space left for the index", self._folder)
         self._position = Position(number, size + len(frame))
 
     def keep(self, newest: int) -> None:
@@ -166,6 +172,8 @@ class Index:
         try:
             yield
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise
             if not self._failed:
                 self._report(f"the index in {self._folder} can not be kept, verify will miss it: {error}")
             self._failed = True

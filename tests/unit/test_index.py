@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -100,16 +101,37 @@ def test_index_files_of_log_files_that_are_gone_are_removed(index):
     assert [found.inode for found in contents(index)] == [3, 4, 9]
 
 
-def test_a_full_disk_is_reported_once_and_stops_nothing(index, reports, monkeypatch):
+@pytest.mark.parametrize("written", [0, 5])
+def test_a_full_disk_is_waited_for(index, reports, monkeypatch, written):
     index.begin(1, 2)
     index.add(a_chunk(1))
     real = os.write
+
+    def short(fd: int, data: bytes) -> int:
+        if not written:
+            raise OSError(errno.EDQUOT, "quota")
+        return real(fd, data[:written])
+
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda fd, data: real(fd, data[:5]))
+        patch.setattr(os, "write", short)
+        with pytest.raises(OSError, match=r"no space left for the index|quota"):
+            index.add(a_chunk(2, "q"))
+    index.add(a_chunk(2, "q"))
+    assert [found.chunks for found in contents(index)] == [[a_chunk(1), a_chunk(2, "q")]]
+    assert reports == []
+
+
+def test_another_failure_is_reported_once_and_stops_nothing(index, reports, monkeypatch):
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EIO, "broken")
+
+    index.begin(1, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", refuse)
+        index.add(a_chunk(1))
         index.add(a_chunk(2))
-        index.add(a_chunk(3))
-    index.add(a_chunk(4))
-    assert [found.chunks for found in contents(index)] == [[a_chunk(1), a_chunk(4)]]
+    index.add(a_chunk(3))
+    assert [found.chunks for found in contents(index)] == [[a_chunk(3)]]
     assert len(reports) == 1
     assert "verify will miss it" in reports[0]
 
