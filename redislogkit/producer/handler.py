@@ -24,10 +24,13 @@ from redislogkit import identity, launch, record, terminal
 from redislogkit.config import Config
 from redislogkit.errors import SpoolError
 from redislogkit.producer import leftover
-from redislogkit.spool import doorbell, header
+from redislogkit.spool import doorbell
 from redislogkit.spool.producer_end import ProducerEnd, SpoolSettings
 
-_START_PAUSE: Final = 5.0
+#: Seconds after a start before the next one: doubled with each, up to the longest, until none was needed for a while.
+_START_PAUSE: Final = 0.2
+_LONGEST_START_PAUSE: Final = 5.0
+_CALM: Final = 20.0
 _LOOK_INTERVAL: Final = 1.0
 #: Frames that a record may need beyond the recursion limit, when it is logged right below it.
 _MORE_STACK: Final = 200
@@ -93,10 +96,13 @@ class SpoolHandler(logging.Handler):
         super().__init__(self.config.producer.level if level is None else level)
         self.errors = 0
         """Records that could only be kept as a note that they failed."""
+        self.cut = 0
+        """Records that were too large for the spool: their texts are cut, with a note."""
         self._terminal = terminal.find_terminal()
         # Read now: the first record may come from a ``__del__`` at interpreter teardown, without ``open``.
         self._host, self._boot_id = identity.host_name(), identity.boot_id()
         self._next_start = 0.0
+        self._start_pause = _START_PAUSE
         self._own_shipper: OwnShipper | None = None
         self._begin()
         _handlers.add(self)
@@ -178,6 +184,7 @@ class SpoolHandler(logging.Handler):
             payload = _encode(fields)
             if len(payload) > self._max_payload:
                 payload = shortened(fields, self._max_payload)
+                self.cut += 1
             self._store(payload, attributes.get("levelno"))
             created = attributes.get("created")
         except RecursionError:
@@ -264,7 +271,10 @@ class SpoolHandler(logging.Handler):
         now = time.monotonic()
         if now < self._next_start:
             return
-        self._next_start = now + _START_PAUSE
+        if now - self._next_start > _CALM:
+            self._start_pause = _START_PAUSE
+        self._next_start = now + self._start_pause
+        self._start_pause = min(2 * self._start_pause, _LONGEST_START_PAUSE)
         with contextlib.suppress(Exception):  # no room for a process or thread: the spool keeps everything
             if self.config.producer.ship == "thread":
                 self._start_thread()
@@ -294,7 +304,7 @@ class SpoolHandler(logging.Handler):
         Returns False when ``timeout`` seconds have not been enough, or when nobody is there to ship and nobody
         can be started.
         """
-        target = self._end.sequence
+        target = self._end.stored  # nobody can wait for what was dropped behind that
         deadline = time.monotonic() + timeout
         pause = 0.0005
         while not self._has_reached(target):
@@ -316,17 +326,20 @@ class SpoolHandler(logging.Handler):
         return by_thread or (self.config.supervisor.autostart and _needs_supervisor(self.config))
 
     def stats(self) -> dict[str, Any]:
-        """Counts of this process: sequences, what was lost by cause, what waits."""
-        end = self._end
-        written = end.position(self.config.producer.ack == "writer")
-        lost = dict(zip(header.CAUSES, end.lost, strict=True))
+        """Counts of this process: ``emitted`` records are ``written``, ``lost`` by cause, or still ``spooled``.
+
+        That sum holds at any moment. ``spooled`` are those on their way, in the spool or in the stream;
+        with ``ack = "stream"`` those in the stream count as written.
+        """
+        with self._append_lock:
+            end = self._end
+            account = end.account(self.config.producer.ack == "writer")
+            spool_bytes = end.used_bytes()
         return {
             "producer": end.producer,
-            "emitted": end.sequence - end.notices,
-            "written": written - end.notices - sum(end.lost) if written == end.sequence else None,
-            "lost": lost,
-            "spooled": end.sequence - written,
-            "spool_bytes": end.used_bytes(),
+            **account._asdict(),
+            "spool_bytes": spool_bytes,
+            "cut": self.cut,
             "errors": self.errors,
         }
 

@@ -46,6 +46,8 @@ _PATIENCE: Final = 1.0
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 2.0
 _FULL_PAUSE: Final = 0.1
+#: Seconds between two lines about what the stream has no room for.
+_OVERFLOW_PAUSE: Final = 60.0
 _POSITIONS_PAUSE: Final = 0.004
 _LONGEST_POSITIONS_PAUSE: Final = 0.25
 _PRODUCERS_AT_ONCE: Final = 1000
@@ -58,6 +60,9 @@ Encode = Callable[[Sequence[batch.RawRun]], list[batch.Entry]]
 
 class StreamEnd(Protocol):
     """What the shipper needs of the stream, as `StreamClient` has it."""
+
+    overflow: int
+    """Records that were ever dropped from the stream, for want of a writer; as of the last `append`."""
 
     def attach(self, epoch: str, writers: Sequence[str]) -> str:
         """Make sure that the stream exists and keeps all for ``writers``; return its epoch."""
@@ -146,7 +151,10 @@ class Shipper:
         self._collected_before = -1
         self._rings = 0
         self._error = ""
+        self._told: set[str] = set()  # reasons given since the last success
         self.shipped_records = 0
+        self._overflow = -1  # as it was told last
+        self._next_overflow = 0.0
 
     # -- the loop -------------------------------------------------------------------------------
 
@@ -324,7 +332,8 @@ class Shipper:
             if self._pending_bytes >= LARGE_BATCH:
                 self._turn, self._backlog = turn + index, True
                 break
-            if not (draining and spool.directory in self._caught_up):
+            # What a dead producer has left has an end: it is read to it, whenever he has died.
+            if not (draining and spool.directory in self._caught_up) or spool.owner_dead:
                 self._collect_from(spool, now)
             if draining and not spool.has_news():
                 self._caught_up.add(spool.directory)
@@ -375,7 +384,20 @@ class Shipper:
             return
         self._refused = False
         self._recovered()
+        self._tell_overflow(self._client.overflow)
         self._shipped()
+
+    def _tell_overflow(self, overflow: int) -> None:
+        """The stream is kept within its bound at the cost of its oldest records: say so, once in a while."""
+        now = time.monotonic()
+        if self._overflow < 0 or overflow < self._overflow:
+            self._overflow = overflow
+        elif overflow > self._overflow and now >= self._next_overflow:
+            self._report(
+                f"{overflow - self._overflow} records were dropped from the stream: it holds stream.max_records = "
+                f"{self._settings.max_records}, and no writer is registered to read them"
+            )
+            self._overflow, self._next_overflow = overflow, now + _OVERFLOW_PAUSE
 
     def _encoded(self) -> list[batch.Entry]:
         """The pending runs as entries; what can not be encoded is replaced by a note of its loss."""
@@ -503,6 +525,9 @@ class Shipper:
             if written > spool.written:
                 spool.set_written(written)
             spool.set_shipped(max(stored, spool.written))
+            if not self._settings.writers:
+                # The server forgets a producer when he is buried; that may come before his spool is gone.
+                spool.set_written(spool.shipped)
             spool.rewind(spool.shipped)
             self._caught_up.discard(spool.directory)
 
@@ -519,9 +544,11 @@ class Shipper:
         if not self._failures:
             self._away_since = now
         patient = now - self._away_since <= _PATIENCE
-        if reason != self._error and not patient:
-            self._report(f"waiting: {reason}")
+        if not patient:
             self._error = reason
+            if reason not in self._told:
+                self._told.add(reason)
+                self._report(f"waiting: {reason}")
         self._failures += 1
         # While a server is just starting, each pause is one that a user waits for.
         pause = _FIRST_PAUSE if patient else min(_FIRST_PAUSE * 2 ** min(self._failures, 10), longest)
@@ -530,6 +557,7 @@ class Shipper:
     def _recovered(self) -> None:
         if self._error:
             self._report("the stream takes records again")
+        self._told.clear()
         self._error, self._failures, self._next_try = "", 0, 0.0
 
     def _disconnect(self) -> None:

@@ -70,7 +70,9 @@ class SpoolSet:
         path = os.path.join(self._root, name)
         try:
             spool = ShipperEnd(path, self._report)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if os.path.isdir(path):  # its header is gone, not the spool
+                self._pass_over(name, error)
             return None
         except (OSError, CorruptDataError) as error:
             self._pass_over(name, error)

@@ -16,14 +16,21 @@ EMITTED     producer    highest sequence taken, stored when a segment is left, a
 FIRST       producer    first sequence that this spool accounts for
 LEFT        producer    1 once the producer stores nothing more here, though its lock may be held on
 CAUSE       producer    number in `CAUSES` of the newest loss
-COUNTED     shipper     highest sequence of those counted below
+COUNTED     shipper     highest sequence of the losses counted below, not in the table
 TOLD        shipper     highest sequence told as lost behind the last frame
-LOST...     both        records lost, one word for each of `CAUSES`; the shipper counts `FOUND_BY_SHIPPER`
+LOST...     both        records lost, one word for each of `CAUSES`; the shipper counts `FOUND_BY_SHIPPER`,
+                        and there only what has left its table
+GAPS...     shipper     table of what it has found to be lost: version (odd while it is being changed),
+                        number of entries, and for each its first and last sequence and its cause
 ==========  ==========  =====================================================================
+
+The shipper may read a gap again (the server has lost its memory, another shipper comes), and it may have grown
+by then. So gaps are kept by their places: each sequence counts once, however often it is told.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -31,7 +38,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -54,6 +61,8 @@ CAUSE: Final = 9
 COUNTED: Final = 10
 TOLD: Final = 11
 LOST: Final = 16
+GAPS: Final = 24
+_MOST_GAPS: Final = 32
 
 SLEEPING: Final = 1
 RETIRED: Final = 2
@@ -148,6 +157,11 @@ class Header:
         except OSError:
             return False
 
+    def unlock(self) -> None:
+        """Free the lock and keep the page in sight. Only while `descriptor_is_ours`."""
+        with contextlib.suppress(OSError):
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+
     def close(self) -> None:
         """Unmap and free the lock. Only while `descriptor_is_ours`: the map has a descriptor of its own."""
         if self.fd >= 0:
@@ -169,6 +183,62 @@ class Header:
 
 #: Pages and maps whose descriptors somebody else closed: closing them could close a stranger's file.
 leaked: Final[list[object]] = []
+
+
+class Gap(NamedTuple):
+    """Sequences of one producer that the shipper has found to be lost; ``cause`` is a number in `CAUSES`."""
+
+    first: int
+    last: int
+    cause: int
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return self.last - self.first + 1
+
+
+def gaps(words: memoryview) -> list[Gap]:
+    """Return the table of a page, as it is between two changes."""
+    found: list[Gap] = []
+    for _ in range(100):
+        version = words[GAPS]
+        found = _read_gaps(words)
+        if not version % 2 and version == words[GAPS]:
+            break
+    return found
+
+
+def _read_gaps(words: memoryview) -> list[Gap]:
+    count = min(words[GAPS + 1], _MOST_GAPS)
+    numbers = words[GAPS + 2 : GAPS + 2 + 3 * count].tolist()
+    found = [Gap(*numbers[at : at + 3]) for at in range(0, 3 * count, 3)]
+    return [gap for gap in found if gap.first <= gap.last < 2**63 and gap.cause < len(CAUSES)]
+
+
+def note_gap(words: memoryview, first: int, last: int, cause: int) -> None:
+    """Put a gap into the table, as the shipper; what is known of it already becomes part of it."""
+    first = max(first, words[COUNTED] + 1)
+    if first > last:
+        return
+    kept = []
+    for gap in _read_gaps(words):
+        if gap.last < first or gap.first > last:
+            kept.append(gap)
+        else:
+            first, last = min(first, gap.first), max(last, gap.last)
+    kept = sorted([*kept, Gap(first, last, cause)])
+    words[GAPS] |= 1
+    for gap in kept[:-_MOST_GAPS]:
+        at = LOST + gap.cause
+        words[at] = (words[at] + gap.size) % 2**64  # a damaged page may hold any number
+        words[COUNTED] = gap.last
+    kept = kept[-_MOST_GAPS:]
+    for index, gap in enumerate(kept):
+        for offset, number in enumerate(gap):
+            words[GAPS + 2 + 3 * index + offset] = number
+    words[GAPS + 1] = len(kept)
+    words[GAPS] = (words[GAPS] + 1) % 2**63
 
 
 def _encoded(facts: record.Facts) -> bytes:

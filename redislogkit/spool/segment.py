@@ -11,9 +11,11 @@ the process (SIGBUS), while a reservation that fails is an error to handle.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import re
+import stat
 import struct
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -83,7 +85,7 @@ def create(directory: str, number: int, first_sequence: int, size: int) -> mmap.
 def open_for_reading(directory: str, number: int) -> tuple[mmap.mmap, int]:
     """Map a segment and return it with its first sequence. Raises ``OSError`` or ``CorruptDataError``."""
     path = os.path.join(directory, file_name(number))
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = open_regular(path)
     try:
         size = os.fstat(fd).st_size
         if size < FIRST_FRAME:
@@ -96,6 +98,23 @@ def open_for_reading(directory: str, number: int) -> tuple[mmap.mmap, int]:
         mapped.close()
         raise CorruptDataError(f"{path} does not begin like segment {number}")
     return mapped, first_sequence
+
+
+def open_regular(path: str) -> int:
+    """Open a file for reading, unless it is a link, a FIFO or a device: nothing of ours, and some never end.
+
+    Raises ``OSError`` or ``CorruptDataError``.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):  # a link, elsewhere too; a socket
+            raise CorruptDataError(f"{path} is no regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise CorruptDataError(f"{path} is no regular file")
+    return fd
 
 
 def read_frame(mapped: mmap.mmap, position: int) -> Frame | None:

@@ -161,9 +161,14 @@ class ShipperEnd:
         return None
 
     def _is_blank(self, number: int) -> bool:
-        with contextlib.suppress(OSError), open(self._name(number), "rb") as file:
+        try:
+            fd = segment.open_regular(self._name(number))
+        except CorruptDataError:
+            return False
+        except OSError:
+            return True
+        with open(fd, "rb") as file:
             return not file.read(segment.FIRST_FRAME).strip(b"\0")
-        return True
 
     # -- the end of a segment -------------------------------------------------------------------
 
@@ -240,8 +245,9 @@ class ShipperEnd:
         kept = f"kept as {copy}"
         try:
             os.makedirs(folder, 0o700, exist_ok=True)
-            shutil.copyfile(self._name(number), copy)
-        except OSError as error:
+            with open(segment.open_regular(self._name(number)), "rb") as source, open(copy, "wb") as target:
+                shutil.copyfileobj(source, target)
+        except (OSError, CorruptDataError) as error:
             kept = f"could not be kept: {error}"
         self._report(f"{self._name(number)}: {reason}; {kept}")
 
@@ -273,10 +279,8 @@ class ShipperEnd:
     def _tell(self, runs: list[Run], first: int, last: int, cause: str) -> None:
         loss = record.Loss(first, last, cause, time.time())
         runs.append(Run(self.facts, last, [record.encode(loss)]))
-        counted = self._words[header.COUNTED]
-        if cause in header.FOUND_BY_SHIPPER and last > counted:
-            self._words[header.LOST + header.CAUSES.index(cause)] += last - max(first - 1, counted)
-            self._words[header.COUNTED] = last
+        if cause in header.FOUND_BY_SHIPPER:
+            header.note_gap(self._words, first, last, header.CAUSES.index(cause))
 
     def _tell_rest(self, runs: list[Run]) -> None:
         """What the producer has counted behind the last frame: dropped and not told, or damaged."""
@@ -353,7 +357,8 @@ class ShipperEnd:
         for number, last in sorted(self._read_segments.items()):
             if last > sequence:
                 break
-            with contextlib.suppress(FileNotFoundError):
+            # One that can not be removed now (a disk that is read-only) goes with its spool.
+            with contextlib.suppress(OSError):
                 os.unlink(self._name(number))
             self._words[header.RELEASED] = number + 1
             if number != newest:  # the newest stays, as a mark of where to go on
@@ -370,22 +375,26 @@ class ShipperEnd:
         """Delete the spool of a dead producer; everything in it is safe."""
         directory = self.directory
         self.close()
-        hidden = os.path.join(os.path.dirname(directory), "." + os.path.basename(directory))
+        gone = os.path.join(
+            os.path.dirname(directory), f"{HIDDEN_PREFIX}{os.path.basename(directory)}{_GONE_SUFFIX}"
+        )
         with contextlib.suppress(OSError):
-            os.rename(directory, hidden)  # nobody finds half a spool when we are killed here
-        remove_folder(hidden)
+            os.rename(directory, gone)  # nobody finds half a spool when we are killed here
+        remove_folder(gone)
 
 
 def remove_folder(directory: str) -> None:
     """Delete a spool's folder; one that is gone already is fine."""
     with contextlib.suppress(FileNotFoundError):
-        # The header goes last: as long as it is there, `sweep_hidden` can finish what was begun.
+        # The header goes last: of a spool that was never finished it tells whether somebody is at work on it.
         for name in sorted(os.listdir(directory), key=lambda name: name == header.NAME):
             os.unlink(os.path.join(directory, name))
         os.rmdir(directory)
 
 
 HIDDEN_PREFIX: Final = "."
+#: Of a folder that is being removed: whoever finds it finishes that, header or not.
+_GONE_SUFFIX: Final = ".gone"
 _NAME: Final = re.compile(r"([^.].*)-(\d{1,18})")
 #: Seconds after which a hidden folder without a header is nobody's who is about to fill it.
 _LONGEST_CREATION: Final = 3600.0
@@ -411,6 +420,8 @@ def sweep_hidden(root: str) -> None:
 
 
 def _is_abandoned(directory: str) -> bool:
+    if directory.endswith(_GONE_SUFFIX):
+        return True
     try:
         page = header.Header.open(directory)
     except (OSError, CorruptDataError):

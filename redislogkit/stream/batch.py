@@ -118,7 +118,11 @@ def compressor(setting: str) -> tuple[str, Compress]:
 
 
 def decompress(codec: str, data: bytes) -> bytes:
-    """Undo `compressor`. Raises ``CorruptDataError``, also for what inflates beyond `MAX_INFLATED`."""
+    """Undo `compressor`. Raises ``CorruptDataError``, also for what inflates beyond `MAX_INFLATED`.
+
+    Raises ``ConfigError`` where the codec is not installed, ``MemoryError`` where there is no memory for it:
+    that is no fault of the entry.
+    """
     try:
         if codec == "none":
             return data
@@ -128,14 +132,19 @@ def decompress(codec: str, data: bytes) -> bytes:
         if codec == "zstd":
             zstd = zstd_module()
             if zstd is None:
-                raise CorruptDataError(
-                    "entry is compressed with zstd, which is not installed here; install redislogkit[zstd]"
+                # Nothing is wrong with the entry: it is waited for whoever can read it.
+                raise ConfigError(
+                    [
+                        "an entry is compressed with zstd, which is not installed here; install redislogkit[zstd]"
+                    ]
                 )
             unzstd = zstd.ZstdDecompressor()
             return _bounded(unzstd.decompress(data, MAX_INFLATED), not unzstd.eof)
-    except CorruptDataError:
+    except (CorruptDataError, ConfigError, MemoryError):
         raise
     except Exception as error:  # each codec has an error class of its own
+        if "memory" in str(error).lower():  # says zstd
+            raise MemoryError(str(error)) from error
         raise CorruptDataError(f"entry can not be decompressed ({codec}): {error}") from error
     raise CorruptDataError(f"entry has the unknown codec {codec!r}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import random
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -28,12 +29,19 @@ TIMEOUT: Final = 5.0
 LOST: Final = -1
 FULL: Final = -2
 FENCED: Final = -1
+#: Answers of scripts that are not passed on.
+_BEHIND: Final = -3
+_UNPUBLISHED: Final = -2
 
 RawEntry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
 
 _CREDENTIALS: Final = re.compile(r"//\S*@")
 #: Where in which of our scripts an error came up: nothing that a user could do anything with.
 _SCRIPT: Final = re.compile(r"\.? script: .*")
+
+
+_FENCED_TEXT: Final = "the lease of writer {} is somebody else's by now"
+_UNPUBLISHED_TEXT: Final = "the positions that it had published are no longer there"
 
 
 class Position(NamedTuple):
@@ -80,6 +88,16 @@ class StreamClient:
         self._leases = f"{{{stream}}}:redislogkit:leases"
         self._pool = _pool(url, timeout)
         self._redis: redis.Redis | None = None
+        self._stored: dict[str, int] = {}
+        """Producer → sequence that the stream has been seen to have, since `attach`."""
+        self._rolled_back = False  # the server has less than that
+        self._tokens: dict[str, int] = {}
+        """Writer → fencing token of the lease that this client has claimed."""
+        self._confirmed: dict[str, str] = {}
+        """Writer → mark beside its published positions, as it was left by the last `confirm`."""
+        self._unpublished: set[str] = set()  # writers beside whose positions another mark stands
+        self.overflow = 0
+        """Records that were dropped from the stream since it is: nobody was registered to read them."""
 
     def _written(self, writer: str) -> str:
         return f"{{{self._stream}}}:redislogkit:written:{writer}"
@@ -119,29 +137,62 @@ class StreamClient:
         """Make sure that the stream exists; return its epoch, which is ``epoch`` where it had none.
 
         ``writers`` are registered: nothing is trimmed before they have read it, also when they join late.
+        Where the server has been found to have gone back to an earlier state, ``epoch`` becomes the new one.
         """
-        return _text(self._script("attach", [self._stream, self._seqs, self._writers], [epoch, *writers]))
+        arguments = [epoch, int(self._rolled_back), *writers]
+        answer = _text(self._script("attach", [self._stream, self._seqs, self._writers], arguments))
+        self._rolled_back = False
+        self._stored.clear()
+        return answer
 
     def append(self, entries: Iterable[Entry], epoch: str, max_records: int) -> int:
-        """Append entries in order, once. Return how many were new, or `LOST` or `FULL`."""
+        """Append entries in order, once. Return how many were new, or `LOST` or `FULL`.
+
+        Nothing is appended behind a gap: a server that has less of a producer than it had has `LOST` its memory.
+        """
         arguments: list[Any] = [epoch, max_records]
+        stored = _Overlay(self._stored)
         for entry in entries:
             arguments.append(len(entry.last))
+            for (
+                producer,
+                sequence,
+            ) in entry.last:  # perhaps twice: what counts is what is there before the entry
+                arguments += (producer, stored.get(producer), sequence)
             for producer, sequence in entry.last:
-                arguments += (producer, sequence)
+                stored.raise_to(producer, sequence)
             arguments += (entry.records, len(entry.fields), *entry.fields)
-        return int(self._script("append", [self._stream, self._seqs, self._writers], arguments))
+        answer, self.overflow = map(
+            int, self._script("append", [self._stream, self._seqs, self._writers], arguments)
+        )
+        if answer == _BEHIND:
+            self._rolled_back = True
+            return LOST
+        if answer >= 0:
+            self._stored |= stored.changes
+        return answer
 
     def positions(self, producers: Sequence[str], writers: Sequence[str]) -> tuple[str, dict[str, Position]]:
-        """Return the epoch ("" when the stream is gone) and the position of each producer."""
+        """Return the epoch ("" when the stream is gone) and the position of each producer.
+
+        The epoch is "" also when the stream has less of one of them than it had: all memory is in doubt then.
+        """
         keys = [self._stream, self._seqs, *map(self._written, writers)]
         answer = self._script("positions", keys, producers)
         numbers = [int(value) for value in answer[1:]]
         pairs = zip(numbers[::2], numbers[1::2], strict=True)
-        return _text(answer[0]), {p: Position(*pair) for p, pair in zip(producers, pairs, strict=False)}
+        found = {p: Position(*pair) for p, pair in zip(producers, pairs, strict=False)}
+        behind = any(position.stored < self._stored.get(p, 0) for p, position in found.items())
+        if behind or self._rolled_back:
+            self._rolled_back = True
+            return "", found
+        self._stored |= {p: position.stored for p, position in found.items() if position.stored}
+        return _text(answer[0]), found
 
     def forget_producers(self, producers: Sequence[str]) -> None:
         """Drop what the server remembers of producers whose spools are gone."""
+        for producer in producers:
+            self._stored.pop(producer, None)
         self._call("HDEL", self._seqs, *producers)
 
     # -- the writers' side ----------------------------------------------------------------------
@@ -152,28 +203,25 @@ class StreamClient:
 
     def claim(self, writer: str, owner: str, seconds: float, token: int = 0) -> Claim:
         """Take the lease of ``writer`` for ``owner``, or with its ``token`` keep it, for so many seconds."""
-        arguments = [writer, owner, int(seconds * 1000), token]
-        got, holder = self._script("claim", [self._leases], arguments)
+        arguments = [writer, owner, int(seconds * 1000), token, random.randrange(1000)]
+        got, holder, confirmed = self._script("claim", [self._leases, self._written(writer)], arguments)
+        # Told by the next `read`: whoever keeps a lease may be in the middle of writing.
+        if writer in self._confirmed and _text(confirmed) != self._confirmed[writer] and int(got):
+            self._unpublished.add(writer)
+        self._tokens[writer] = int(got)
         return Claim(int(got), _text(holder))
 
     def written(self, writer: str) -> dict[str, int]:
         """Return the positions that ``writer`` has published: producer → highest sequence written."""
-        answer = self._call("HGETALL", self._written(writer))
-        return {_text(producer): int(sequence) for producer, sequence in _pairs(answer).items()}
+        found = {
+            _text(name): value for name, value in _pairs(self._call("HGETALL", self._written(writer))).items()
+        }
+        return {producer: int(sequence) for producer, sequence in found.items() if producer[:1] != "@"}
 
     def leave(self, writer: str) -> bool:
         """Drop a writer that is gone for good: it no longer holds back trimming. False if unknown."""
-        known = int(self._call("HDEL", self._writers, writer))
-        self._call("HDEL", self._leases, writer)
-        self._call("DEL", self._written(writer))
-        try:
-            self._call("XGROUP", "DESTROY", self._stream, writer)
-        except GroupMissingError:
-            return bool(known)
-        except ServerAwayError as error:
-            if "requires the key to exist" not in str(error):
-                raise
-        return bool(known)
+        keys = [self._stream, self._seqs, self._writers, self._written(writer), self._leases]
+        return bool(self._script("leave", keys, [writer]))
 
     def registered_writers(self) -> dict[str, str]:
         """Writers that the stream is kept for, each with the newest entry that it has written."""
@@ -184,30 +232,45 @@ class StreamClient:
         """Read entries as ``writer``: its own pending ones ``after`` an id, or new ones (``">"``).
 
         Waits up to ``block`` seconds for new ones. An entry that was trimmed while pending has no fields.
+        Raises ``LeaseLostError``, and reads nothing, when the lease that `claim` got is somebody else's by now;
+        ``GroupMissingError`` also when the positions that the writer had published are gone.
         """
-        answer = self._call(
-            "XREADGROUP", "GROUP", writer, writer, "COUNT", count,
-            *(("BLOCK", max(1, int(block * 1000))) if block > 0 else ()),
-            "STREAMS", self._stream, after,
-        )  # fmt: skip
-        if not answer:
-            return []
-        if isinstance(answer, dict):  # a client library set to other answer shapes
-            answer = list(answer.items())
-        return [(entry_id, _pairs(fields)) for entry_id, fields in answer[0][1]]
+        if writer in self._unpublished:
+            raise GroupMissingError(_UNPUBLISHED_TEXT)
+        answer = self._read(writer, after, count)
+        if not answer[0] and block > 0:
+            # A plain read takes nothing from anybody, however late it comes.
+            wait = max(1, int(block * 1000))
+            self._call("XREAD", "COUNT", 1, "BLOCK", wait, "STREAMS", self._stream, answer[1])
+            answer = self._read(writer, after, count)
+        return [(entry_id, _pairs(fields)) for entry_id, fields in answer[0]]
+
+    def _read(self, writer: str, after: str, count: int) -> Any:
+        arguments = [writer, self._tokens.get(writer, 0), count, after]
+        answer = self._script("read", [self._stream, self._leases], arguments)
+        if answer == FENCED:
+            raise LeaseLostError(_FENCED_TEXT.format(writer))
+        return answer
 
     def confirm(self, writer: str, confirmation: Confirmation) -> None:
         """Acknowledge and publish what ``writer`` has durably written; trim behind the slowest writer.
 
-        Raises ``LeaseLostError``, and does nothing, when the token is not that of the lease.
+        The first one has to publish all positions. Raises ``LeaseLostError`` when the token is not that of the
+        lease, ``GroupMissingError`` when what was published before is gone; nothing is done then.
         """
         last_id, total, positions, ids, token = confirmation
-        arguments: list[Any] = [writer, token, last_id, total, len(positions)]
+        before = self._confirmed.get(writer, "")
+        mark = f"{token}:{random.getrandbits(64):x}"
+        arguments: list[Any] = [writer, token, before, mark, last_id, total, len(positions)]
         for pair in positions.items():
             arguments += pair
         keys = [self._stream, self._seqs, self._writers, self._written(writer), self._leases]
-        if int(self._script("confirm", keys, [*arguments, *ids])) == FENCED:
-            raise LeaseLostError(f"the lease of writer {writer} is somebody else's by now")
+        answer = int(self._script("confirm", keys, [*arguments, *ids]))
+        if answer == FENCED:
+            raise LeaseLostError(_FENCED_TEXT.format(writer))
+        if answer == _UNPUBLISHED:
+            raise GroupMissingError(_UNPUBLISHED_TEXT)
+        self._confirmed[writer] = mark
 
     # -- the stream as a whole ------------------------------------------------------------------
 
@@ -221,6 +284,20 @@ class StreamClient:
         if self._redis is not None:
             self._redis.close()
         self._pool.disconnect()
+
+
+class _Overlay:
+    """Positions as they will be when the entries looked at so far are in the stream."""
+
+    def __init__(self, below: dict[str, int]) -> None:
+        self._below = below
+        self.changes: dict[str, int] = {}
+
+    def get(self, producer: str) -> int:
+        return self.changes.get(producer) or self._below.get(producer, 0)
+
+    def raise_to(self, producer: str, sequence: int) -> None:
+        self.changes[producer] = max(sequence, self.get(producer))
 
 
 def _pool(url: str, timeout: float) -> redis.ConnectionPool:

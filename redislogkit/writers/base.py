@@ -124,6 +124,7 @@ class Writer:
         self._after = "0"
         self._count = _FEWEST_ENTRIES
         self._error = ""
+        self._told: set[str] = set()  # reasons given since the last success
         self._failures = 0
         self._in_doubt = (
             False  # the destination may have what the checkpoint has not, or has lost what it had
@@ -303,15 +304,18 @@ class Writer:
         now = time.monotonic()
         if not self._failures:
             self._away_since = now
-        if reason != self._error and now - self._away_since > _PATIENCE:
-            self._report(f"waiting: {reason}")
+        if now - self._away_since > _PATIENCE:
             self._error = reason
+            if reason not in self._told:
+                self._told.add(reason)
+                self._report(f"waiting: {reason}")
         self._failures += 1
         time.sleep(min(0.02 * 2 ** min(self._failures, 7), _LONGEST_PAUSE))
 
     def _recovered(self) -> None:
         if self._error:
             self._report("goes on")
+        self._told.clear()
         self._error, self._failures, self._standing_by = "", 0, False
 
     # -- one reading ----------------------------------------------------------------------------

@@ -109,6 +109,7 @@ class FileDestination:
             for intent in reversed(checkpoint.intents):
                 if path := self._locate(intent):
                     repair.take_back(path, intent.chunk)
+                    self._remove_if_empty(path)
         self._checkpoint = checkpoint
         mark = checkpoint.mark
         self._detach()
@@ -129,6 +130,8 @@ class FileDestination:
             data = self._checkpoint.announced(intent)
             path = self._locate(intent)
             found = repair.settle(path, intent.chunk, data) if path else None
+            if path and found is None:
+                self._remove_if_empty(path)
             if found is None and path is None and intent in indexed:
                 found = intent.chunk
             if found is not None:
@@ -139,6 +142,11 @@ class FileDestination:
         if announced:
             self._end_is(os.fstat(self._fd).st_size)  # a torn part may have been cut off
         return reached
+
+    def _remove_if_empty(self, path: str) -> None:
+        """Remove an archive of which nothing is left: it takes the place of another one."""
+        if path != self._path and not os.path.getsize(path):
+            os.unlink(path)
 
     def _locate(self, intent: Intent) -> str | None:
         return archive.locate(self._path, Identity(intent.device, intent.inode))

@@ -103,6 +103,8 @@ class MemoryServer:
 class MemoryClient:
     """One connection to a `MemoryServer`."""
 
+    overflow = 0
+
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 

@@ -12,11 +12,13 @@ from redislogkit import config
 from redislogkit.spool.shipper_end import ShipperEnd, spool_names
 from tests.helpers.waiting import wait_until
 
-#: First lines of a program: its only argument is its configuration.
+#: First lines of a program: its only argument is its configuration. At its end its counts have to add up.
 CONFIGURED = """\
 import json, logging, os, sys
 import redislogkit
+from tests.helpers import accounts
 handle = redislogkit.configure(json.loads(sys.argv[1]))
+accounts.check_at_exit(handle.handler)
 log = logging.getLogger("app")
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -115,7 +116,7 @@ def test_a_lost_stream_and_a_lost_memory_are_a_new_epoch(stream, connect, comman
     assert stream.append([an_entry(3)], EPOCH, PLENTY) == LOST
 
 
-@pytest.mark.parametrize("who", ["writer", "writer and stranger", "stranger"])
+@pytest.mark.parametrize("who", ["writer", "writer and stranger", "stranger", "stranger with an entry"])
 def test_a_lost_stream_is_noticed_although_somebody_has_made_it_again(
     stream, connect, command, stream_name, who
 ):
@@ -125,6 +126,8 @@ def test_a_lost_stream_is_noticed_although_somebody_has_made_it_again(
         joined(connect())
         if who != "writer":
             command("XADD", stream_name, "*", "message", "of another program")
+    elif who == "stranger with an entry":
+        command("XADD", stream_name, "*", "message", "of another program")
     else:
         command("XGROUP", "CREATE", stream_name, "others", "0", "MKSTREAM")
     assert stream.append([an_entry(2)], EPOCH, PLENTY) == LOST
@@ -213,11 +216,98 @@ def test_the_bound_holds_after_a_loss_of_memory_too(stream, command, stream_name
     assert added >= 90
 
 
-def test_without_any_writer_the_oldest_entries_make_room(stream, command, stream_name):
-    for number in range(1, 2000):
-        assert stream.append([an_entry(number)], EPOCH, 200) == 1
-    assert 200 <= command("XLEN", stream_name) < 500
-    assert stored(command, stream_name)[-1] == 1999
+@pytest.mark.parametrize("size", [1, 7, 50, 500])
+def test_without_any_writer_the_oldest_records_make_room_and_are_counted(stream, command, stream_name, size):
+    for first in range(1, 2001, size):
+        assert stream.append([an_entry(first, size)], EPOCH, 200) == 1
+    newest = (2000 + size - 1) // size * size
+    held = stored(command, stream_name)
+    assert held == list(range(held[0], newest + 1))
+    assert len(held) <= max(200, size)
+    assert len(held) > 200 - size
+    assert stream.overflow == newest - len(held)
+    again = command("HGET", f"{{{stream_name}}}:redislogkit:sequences", "@overflow")
+    assert int(again) == stream.overflow
+
+
+def test_entries_of_strangers_do_not_disturb_the_bound(stream, command, stream_name):
+    for number in range(1, 301):
+        command("XADD", stream_name, "*", "message", "of another program", "t", 10**12 if number % 2 else "x")
+        stream.append([an_entry(number)], EPOCH, 20)
+    assert 20 <= command("XLEN", stream_name) <= 42
+    assert stream.overflow == 280
+
+
+def test_a_writer_that_comes_late_finds_the_bound_kept_for_it(stream, command, stream_name):
+    for number in range(1, 101):
+        stream.append([an_entry(number)], EPOCH, 20)
+    token = joined(stream)
+    assert stream.append([an_entry(101)], EPOCH, 20) == FULL
+    confirm(stream, token, stream.read("app", ">", 100, 0), p=100)
+    assert stream.append([an_entry(101)], EPOCH, 20) == 1
+
+
+# --- nothing behind a gap ----------------------------------------------------------------------------------
+
+
+def test_nothing_is_appended_behind_a_gap(stream, command, stream_name):
+    memory = f"{{{stream_name}}}:redislogkit:sequences"
+    stream.append([an_entry(1, 10), an_entry(1, 5, producer="q")], EPOCH, PLENTY)
+    command("HSET", memory, "p", 4)
+    assert (
+        stream.append([an_entry(6, producer="q"), an_entry(11), an_entry(7, producer="q")], EPOCH, PLENTY)
+        == LOST
+    )
+    # What stands before the gap is whole, and accounted for.
+    assert command("XLEN", stream_name) == 3
+    assert command("HGET", memory, "q") == b"6"
+    assert command("HGET", memory, "@added") == b"16"
+    assert stream.positions(["q"], [])[0] == ""  # until somebody attaches
+    assert stream.attach("e2") == "e2"
+    assert stream.positions(["p", "q"], []) == ("e2", {"p": Position(4, 0), "q": Position(6, 0)})
+    assert stream.append([an_entry(5, 6), an_entry(7, producer="q")], "e2", PLENTY) == 2
+    assert stream.append([an_entry(11)], "e2", PLENTY) == 1
+
+
+def test_an_entry_may_name_one_producer_twice(stream, command, stream_name):
+    facts = Facts("p", "web1", 1, "MainProcess", 0.0, 0)
+    for first in (1, 11):
+        payloads = [
+            record.encode(record.Loss(first, first, "shed", 1.0)),
+            record.encode(record.Loss(first + 1, first + 8, "shed", 1.0)),
+        ]
+        runs = [batch.RawRun(facts, first, payloads[:1]), batch.RawRun(facts, first + 8, payloads[1:])]
+        entry = batch.encode(runs, "none", bytes)
+        assert len(entry.last) == 2
+        assert stream.append([entry, an_entry(first + 9)], EPOCH, PLENTY) == 2
+        assert stream.append([entry, an_entry(first + 9)], EPOCH, PLENTY) == 0
+    assert command("XLEN", stream_name) == 4
+    assert stream.positions(["p"], [])[1]["p"].stored == 20
+
+
+def test_a_position_that_has_gone_back_is_a_loss_of_memory(stream, connect, command, stream_name):
+    stream.append([an_entry(1, 10)], EPOCH, PLENTY)
+    assert stream.positions(["p", "q"], [])[0] == EPOCH
+    command("HDEL", f"{{{stream_name}}}:redislogkit:sequences", "p")
+    assert stream.positions(["q"], [])[0] == EPOCH
+    assert stream.positions(["p"], [])[0] == ""
+    other = connect()
+    assert other.attach("e3") == EPOCH  # which knows of no other state
+    assert stream.attach("e2") == "e2"
+    assert other.append([an_entry(1)], EPOCH, PLENTY) == LOST
+
+
+def test_a_resend_that_comes_after_the_producer_is_forgotten_is_refused(
+    stream, connect, command, stream_name
+):
+    late = connect()
+    late.attach("x")
+    late.append([an_entry(1)], EPOCH, PLENTY)
+    stream.append([an_entry(2, 9)], EPOCH, PLENTY)
+    stream.forget_producers(["p"])
+    assert late.append([an_entry(2, 9)], EPOCH, PLENTY) == LOST
+    assert command("XLEN", stream_name) == 2
+    assert command("HGET", f"{{{stream_name}}}:redislogkit:sequences", "p") is None
 
 
 def test_large_calls_pass_the_scripts(stream, command, stream_name):
@@ -285,9 +375,8 @@ def test_a_producer_that_has_ended_leaves_nothing_behind(stream, command, stream
     stream.confirm("app", Confirmation(b"", 0, {"p": 1}, (), token))
     stream.confirm("app", Confirmation(b"", 0, {"p": -1}, (), token))
     stream.forget_producers(["p", "unknown"])
-    keys = command("KEYS", f"*{stream_name}*")
-    assert f"{{{stream_name}}}:redislogkit:written:app".encode() not in keys
-    assert command("HKEYS", f"{{{stream_name}}}:redislogkit:sequences") == [b"@epoch", b"@added"]
+    assert command("HKEYS", f"{{{stream_name}}}:redislogkit:written:app") == [b"@confirmed"]
+    assert all(name[:1] == b"@" for name in command("HKEYS", f"{{{stream_name}}}:redislogkit:sequences"))
 
 
 def test_a_writer_without_the_lease_changes_nothing(stream, command, stream_name):
@@ -316,13 +405,107 @@ def test_a_writer_that_wakes_up_long_after_its_lease_trims_nothing_that_others_n
 
 def test_a_writer_of_a_host_that_is_gone_holds_back_nothing(stream, command, stream_name):
     gone = joined(stream, "console@web2")
-    command("HSET", f"{{{stream_name}}}:redislogkit:leases", "console@web2", f"{gone} 1000 me")
+    lease = f"{{{stream_name}}}:redislogkit:leases"
+    command("HSET", lease, "console@web2", f"{gone} 1000 me")
     token = joined(stream)
     for number in range(1, 301):
         stream.append([an_entry(number, size=4000)], EPOCH, PLENTY)
     confirm(stream, token, stream.read("app", ">", 1000, 0), p=300)
+    # It may be the clock that has jumped: it has another ten minutes, which it may keep the lease in.
+    assert set(stream.registered_writers()) == {"app", "console@web2"}
+    command("HSET", lease, "console@web2", command("HGET", lease, "console@web2").replace(b" 1", b" ", 1))
+    stream.append([an_entry(301)], EPOCH, PLENTY)
+    confirm(stream, token, stream.read("app", ">", 1000, 0), p=301)
     assert set(stream.registered_writers()) == {"app"}
     assert 1 <= command("XLEN", stream_name) < 120
+    assert command("HGET", f"{{{stream_name}}}:redislogkit:sequences", "@writers") == b"app\n"
+
+
+def test_a_writer_that_lives_is_not_taken_for_gone_when_the_clock_jumps(stream, command, stream_name):
+    lease = f"{{{stream_name}}}:redislogkit:leases"
+    console = joined(stream, "console@web2")
+    token = joined(stream)
+    for number in range(1, 4):
+        command("HSET", lease, "console@web2", f"{console} 1000 me")  # the clock has jumped by far
+        stream.append([an_entry(number)], EPOCH, PLENTY)
+        confirm(stream, token, stream.read("app", ">", 10, 0), p=number)
+        assert stream.claim("console@web2", "me", 60.0, console).token == console
+    assert "console@web2" in stream.registered_writers()
+
+
+@pytest.mark.parametrize("day", [-86_400_000, 86_400_000])
+def test_a_clock_that_jumps_makes_no_lease_last_longer_and_lets_no_stale_one_pass(
+    stream, connect, command, stream_name, day
+):
+    leases = f"{{{stream_name}}}:redislogkit:leases"
+
+    def shift() -> None:
+        token, ends, owner = command("HGET", leases, "app").split(b" ")
+        command("HSET", leases, "app", b"%b %d %b" % (token, int(ends) - day, owner))
+
+    stream.join("app")
+    mine = stream.claim("app", "web1", 0.2).token
+    shift()
+    other = connect()
+    if day < 0:
+        assert other.claim("app", "web2", 0.2).token == 0
+        taken = wait_until(lambda: other.claim("app", "web2", 0.2).token, deadline=2.0)
+    else:
+        taken = other.claim("app", "web2", 0.2).token
+    assert taken not in (0, mine)
+    assert stream.claim("app", "web1", 0.2, mine).token != mine
+    stream.append([an_entry(1)], EPOCH, PLENTY)
+    found = stream.read("app", ">", 10, 0)
+    with pytest.raises(LeaseLostError):
+        confirm(stream, mine, found, p=1)
+    assert stream.written("app") == {}
+
+
+def test_two_claims_in_one_millisecond_of_a_server_without_memory_have_two_tokens(
+    stream, command, stream_name, monkeypatch
+):
+    numbers = iter(range(1000))
+    monkeypatch.setattr(random, "randrange", lambda below: next(numbers) % below)
+    tokens = []
+    for owner in range(50):
+        command("DEL", f"{{{stream_name}}}:redislogkit:leases")
+        tokens.append(stream.claim("app", f"web{owner}", 10.0).token)
+    assert [token % 1000 for token in tokens] == list(range(50))
+
+
+def test_a_late_read_of_a_fenced_writer_takes_nothing(stream, connect, command, stream_name):
+    joined(stream)
+    stream.append([an_entry(1)], EPOCH, PLENTY)
+    other = connect()
+    assert other.claim("app", "me", 60.0).token
+    for after in ("0", ">"):
+        with pytest.raises(LeaseLostError, match="app"):
+            stream.read("app", after, 10, 0.05)
+    assert sequences(other.read("app", ">", 10, 0)) == [1]
+
+
+@pytest.mark.parametrize("lost", ["deleted", "older"])
+def test_positions_that_are_no_longer_there_are_asked_for_again(stream, connect, command, stream_name, lost):
+    key = f"{{{stream_name}}}:redislogkit:written:app"
+    token = joined(stream)
+    stream.append([an_entry(1), an_entry(2)], EPOCH, PLENTY)
+    stream.confirm("app", Confirmation(b"", 0, {"p": 0, "q": 5}, (), token))
+    older = command("DUMP", key)
+    confirm(stream, token, stream.read("app", ">", 1, 0), p=1)
+    command("RESTORE", key, 0, older, "REPLACE") if lost == "older" else command("DEL", key)
+    found = stream.read("app", ">", 10, 0)
+    with pytest.raises(GroupMissingError, match="published"):
+        confirm(stream, token, found, p=2)
+    assert stream.written("app") == ({"p": 0, "q": 5} if lost == "older" else {})
+    assert stream.claim("app", "me", 60.0, token).token == token
+    with pytest.raises(GroupMissingError, match="published"):
+        stream.read("app", ">", 10, 0)
+    again = connect()
+    token = again.claim("app", "me", 60.0).token
+    again.confirm("app", Confirmation(b"", 0, {"p": 2, "q": 5}, (), token))
+    assert again.claim("app", "me", 60.0, token).token == token
+    assert again.read("app", ">", 10, 0) == []
+    confirm(again, token, found, p=2)
 
 
 # --- join, read, leave -------------------------------------------------------------------------------------
@@ -455,6 +638,98 @@ def test_a_server_without_memory_is_away_and_takes_the_same_batch_later(own_serv
     assert one.append([entry, an_entry(4)], EPOCH, PLENTY) == 2
     assert own_server.command("XLEN", stream_name) == 2
     one.close()
+
+
+def test_a_server_without_memory_lets_writers_make_room_and_tells_positions(own_server, stream_name):
+    shipper, writer = (StreamClient(own_server.url, stream_name) for _ in range(2))
+    shipper.attach(EPOCH, ["app"])
+    joined(writer)
+    for number in range(1, 301):
+        shipper.append([an_entry(number, size=4000)], EPOCH, PLENTY)
+    own_server.command("CONFIG", "SET", "maxmemory", "1")
+    writer.close()
+    writer = StreamClient(own_server.url, stream_name)
+    writer.join("app")
+    writer.join("another")
+    token = writer.claim("app", "me", 60.0).token
+    assert writer.claim("app", "me", 60.0, token).token == token
+    writer.confirm("app", Confirmation(b"", 0, {"p": 0}, (), token))
+    found = writer.read("app", ">", 1000, 0)
+    assert writer.leave("another")
+    confirm(writer, token, found, p=300)
+    shipper.close()
+    shipper = StreamClient(own_server.url, stream_name)
+    assert shipper.attach("e2", ["app"]) == EPOCH
+    assert shipper.positions(["p"], ["app"]) == (EPOCH, {"p": Position(300, 300)})
+    for _ in range(3):
+        with pytest.raises(ServerAwayError, match="maxmemory"):
+            shipper.append([an_entry(301)], EPOCH, PLENTY)
+    own_server.command("CONFIG", "SET", "maxmemory", "0")
+    assert shipper.append([an_entry(301)], EPOCH, PLENTY) == 1
+    assert own_server.command("XLEN", stream_name) < 120
+    for one in (shipper, writer):
+        one.close()
+
+
+REFUSED = [
+    "hset",
+    "xadd",
+    "hget",
+    "hmget",
+    "exists",
+    "xrange",
+    "xack",
+    "xtrim",
+    "hgetall",
+    "xgroup",
+    "hsetnx",
+    "hdel",
+]
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+def test_a_script_that_is_refused_half_way_leaves_nothing_half_done(own_server, stream_name, refused):
+    own_server.command("ACL", "SETUSER", "limited", "on", ">pw", "~*", "&*", "+@all")
+    url = f"{own_server.url}{'&' if '?' in own_server.url else '?'}username=limited&password=pw"
+    one, plain = StreamClient(url, stream_name), StreamClient(own_server.url, stream_name)
+    plain.attach(EPOCH, ["app"])
+    token = joined(plain)
+    plain.append([an_entry(1)], EPOCH, PLENTY)
+    found = plain.read("app", ">", 10, 0)
+    own_server.command("ACL", "SETUSER", "limited", f"-{refused}")
+    refusals = 0
+    for call in (
+        lambda: confirm(one, token, found, p=1),
+        lambda: one.append([an_entry(2), an_entry(3)], EPOCH, PLENTY),
+        lambda: one.attach("e2", ["app", "late"]),
+        lambda: one.join("later"),
+        lambda: one.claim("later", "me", 60.0),
+    ):
+        for _ in range(2):
+            try:
+                call()
+            except ServerAwayError:
+                refusals += 1
+    assert refusals or refused == "hsetnx"
+    own_server.command("ACL", "SETUSER", "limited", "+@all")
+    assert one.append([an_entry(2), an_entry(3)], EPOCH, PLENTY) in (0, 2)
+    with plain_client(own_server.url) as connection:
+        assert stored(connection.execute_command, stream_name) == [1, 2, 3]
+        memory = connection.hgetall(f"{{{stream_name}}}:redislogkit:sequences")
+    assert (memory[b"p"], memory[b"@added"]) == (b"3", b"3")
+    for client_ in (one, plain):
+        client_.close()
+
+
+def test_an_entry_that_is_refused_does_not_take_its_neighbours_with_it(stream, command, stream_name):
+    wrong = batch.Entry([b"k", b"v", b"odd"], [("p", 2)], 1)
+    for _ in range(3):
+        with pytest.raises(ServerAwayError, match="wrong number of arguments"):
+            stream.append([an_entry(1), wrong, an_entry(3)], EPOCH, PLENTY)
+    assert stored(command, stream_name) == [1]
+    memory = f"{{{stream_name}}}:redislogkit:sequences"
+    assert command("HMGET", memory, "p", "@added") == [b"1", b"1"]
+    assert stream.append([an_entry(2), an_entry(3)], EPOCH, PLENTY) == 2
 
 
 def test_a_password_is_asked_for_and_never_shown(own_server, stream_name):

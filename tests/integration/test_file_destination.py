@@ -682,6 +682,7 @@ def test_a_writer_that_has_lost_its_lease_takes_back_what_it_wrote(log):
     log.recover(retract=True)
     log.checkpoint.highest["p1"] = log.sequence  # as the other host has published it
     assert everything(log.config) == b"one\nthree\nforeign\nfour\nforeign\nfive\n"
+    assert all(path.stat().st_size for path in log.folder.glob("app.log.*"))
 
 
 # --- failures ----------------------------------------------------------------------------------------------

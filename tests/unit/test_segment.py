@@ -229,3 +229,16 @@ def test_hostile_facts_with_a_right_checksum_are_refused(tmp_path):
         with pytest.raises(CorruptDataError, match="facts"):
             damaged.facts()
         damaged.close()
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "endless"])
+def test_what_is_no_regular_file_is_no_segment(tmp_path, kind):
+    path = tmp_path / segment.file_name(1)
+    {
+        "link": lambda: path.symlink_to(tmp_path / "elsewhere"),
+        "fifo": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "endless": lambda: path.symlink_to("/dev/zero"),
+    }[kind]()
+    with pytest.raises(CorruptDataError, match="no regular file"):
+        segment.open_for_reading(str(tmp_path), 1)

@@ -597,6 +597,24 @@ def test_a_backlog_is_shipped_without_pauses(bench, monkeypatch):
     assert not waits
 
 
+def test_a_kill_between_the_goodbye_and_the_end_of_a_spool_sends_nothing_twice(bench):
+    """The server has forgotten the producer by then; that a reply was lost before makes no difference."""
+    end = bench.producer("p")
+    log(end, 1, 2)
+    end.close()
+    first = bench.shipper(writers=())
+    bench.server.lose_replies = 1
+    until(first, bench.shipped)
+    first.close()
+    second = bench.shipper(writers=())
+    second._spools.remove = lambda spool: second.close()
+    until(second, lambda: any(isinstance(item, End) for _, _, item in bench.server.items()))
+    assert bench.spools() == ["p-0"]
+    third = bench.shipper(writers=())
+    until(third, lambda: not bench.spools())
+    assert bench.shipped() == [("p", 1), ("p", 2)]
+
+
 # -- draining ---------------------------------------------------------------------------------------
 
 
@@ -630,6 +648,20 @@ def test_a_producer_that_goes_on_logging_does_not_keep_a_draining_shipper(bench)
 
     assert shipper.run(lambda: True, drain_timeout=20, abandoned=abandoned)
     assert 0 < len(bench.shipped()) < next(numbers)
+
+
+def test_a_producer_that_dies_after_a_drain_has_caught_up_with_it_does_not_hold_it_up(bench):
+    end = bench.producer("p")
+    log(end, 1)
+    shipper = bench.shipper()
+    until(shipper, lambda: not shipper._pending and bench.shipped(), draining=True)
+    shipper.step(draining=True)
+    assert not shipper.is_drained()
+    end.close()
+    until(shipper, lambda: shipper.status().producers == 0, draining=True)
+    bench.server.write("app")
+    until(shipper, shipper.is_drained, draining=True)
+    assert bench.spools() == []
 
 
 def test_a_drain_that_can_not_end_in_time_says_so(bench):

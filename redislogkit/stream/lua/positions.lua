@@ -1,16 +1,22 @@
 -- How far producers have come.
 --
 -- KEYS[1]   the stream
--- KEYS[2]   hash: producer -> highest sequence in the stream; "@epoch"
+-- KEYS[2]   hash: producer -> highest sequence in the stream; "@epoch", "@added", "@last"
 -- KEYS[3…]  one hash for each writer that counts: producer -> highest sequence written
 -- ARGV      producers
 --
 -- Returns the epoch ("" where stream or hash are gone), then for each producer the highest sequence in
 -- the stream and the lowest of what the writers have written (0 where there is no writer).
-local epoch = redis.call('HGET', KEYS[2], '@epoch')
-local added = tonumber(redis.call('HGET', KEYS[2], '@added') or '0')
-local length = redis.call('XLEN', KEYS[1])
-if not epoch or redis.call('EXISTS', KEYS[1]) == 0 or (added > 0 and length == 0) then epoch = '' end
+local known = redis.call('HMGET', KEYS[2], '@epoch', '@added', '@last')
+local epoch = known[1] or ''
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  epoch = ''
+elseif known[3] then
+  -- The newest entry is never trimmed.
+  if #redis.call('XRANGE', KEYS[1], known[3], known[3]) == 0 then epoch = '' end
+elseif tonumber(known[2] or '0') > 0 and redis.call('XLEN', KEYS[1]) == 0 then
+  epoch = ''
+end
 local result = {epoch}
 if #ARGV == 0 then return result end
 for from = 1, #ARGV, 1000 do -- a call takes some thousand arguments, not any number
