@@ -13,6 +13,7 @@ instead, and the new configuration takes over.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -27,7 +28,7 @@ import msgspec
 from redislogkit import config as configuration
 from redislogkit import identity, locking
 from redislogkit.config import Config, ProducerConfig, SupervisorConfig
-from redislogkit.errors import CorruptDataError, LockHeldError
+from redislogkit.errors import CorruptDataError, LockHeldError, SpoolError
 from redislogkit.spool import doorbell, header
 
 #: Descriptors that the new supervisor finds: its configuration, and the start lock.
@@ -47,6 +48,8 @@ _GATE_TIMEOUT: Final = 0.1
 _NOTE: Final = "supervised.json"
 #: Seconds that a supervisor nobody needs any more gets to drain and end.
 _HANDOVER: Final = 15.0
+#: Errors of a machine that has run out of something for a while.
+_PASSING: Final = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 
 
 def doorbell_path(config: Config) -> str:
@@ -65,25 +68,45 @@ def lock_path(config: Config) -> str:
 
 
 def prepare(config: Config) -> None:
-    """Make the folders that producers and supervisor share. Raises ``OSError``."""
-    for name in ("spool", "checkpoints"):
-        folder = os.path.join(config.stream_dir, name)
-        os.makedirs(folder, 0o700, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(f"no permission to write to {folder}")
+    """Make the folders that producers and supervisor share.
+
+    Raises ``OSError`` where that can not be done as things are set up. What passes (a full disk, no descriptor
+    left) is no error: whoever needs a folder later makes it, and counts what it can not keep until then.
+    """
+    try:
+        for name in ("spool", "checkpoints"):
+            folder = os.path.join(config.stream_dir, name)
+            os.makedirs(folder, 0o700, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(f"no permission to write to {folder}")
+    except OSError as error:
+        if error.errno not in _PASSING:
+            raise
 
 
 # -- which configuration is in force --------------------------------------------------------------
 
 
-def announce(config: Config, *, launched: bool) -> None:
-    """Note that the supervisor of the stream works for ``config``. Raises ``OSError``."""
+def announce(config: Config, *, launched: bool, supervising: bool = False) -> bool:
+    """Note that the supervisor of the stream works for ``config``; True when that is done.
+
+    Where it can not be done now (a full disk, say) there is no note at all rather than an old one: it is not
+    worth keeping anybody from shipping. ``supervising`` says that the caller is that supervisor.
+    """
     path = os.path.join(config.stream_dir, _NOTE)
     note = {"digest": shared_digest(config), "source": config.source, "launched": launched}
-    beside = f"{path}.{os.getpid()}"
-    with open(beside, "w", encoding="utf-8") as file:
-        json.dump(note, file)
-    os.replace(beside, path)
+    # One who launches holds the start lock, one who supervises the supervisor's: two names are enough.
+    beside = f"{path}.{'supervisor' if supervising else 'launcher'}"
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            json.dump(note, file)
+        os.replace(beside, path)
+    except OSError:
+        for name in (beside, path):
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+        return False
+    return True
 
 
 def check(config: Config, *, apart_from: str = "") -> None:
@@ -91,8 +114,20 @@ def check(config: Config, *, apart_from: str = "") -> None:
 
     Only what producers share counts: the sections redis, stream and writers. Waits for a supervisor that is
     launched and no longer needed to end; the producer ``apart_from``, whose place is being taken, does not need
-    it. Raises ``LockHeldError``, which names the owner and both sources.
+    it. Raises ``LockHeldError``, which names the owner and both sources, and ``SpoolError`` where nobody could be
+    asked for another reason than a machine that has run out of something just now.
     """
+    try:
+        _check(config, apart_from)
+    except OSError as error:
+        if error.errno in _PASSING or isinstance(error, FileNotFoundError):
+            return  # no room, so nobody could begin here either
+        raise SpoolError(
+            f"state_dir must be a folder that this process can use, got {config.state_dir}: {error}"
+        ) from error
+
+
+def _check(config: Config, apart_from: str) -> None:
     wanted = shared_digest(config)
     deadline = time.monotonic() + _HANDOVER
     asked = needed = False
@@ -124,7 +159,7 @@ def _read_note(config: Config) -> dict[str, Any]:
     try:
         with open(os.path.join(config.stream_dir, _NOTE), encoding="utf-8") as file:
             note = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return note if isinstance(note, dict) else {}
 
@@ -140,7 +175,11 @@ def _has_producers(root: str, apart_from: str) -> bool:
             continue
         try:
             page = header.Header.open(os.path.join(root, name))
-        except (OSError, CorruptDataError):
+        except (FileNotFoundError, CorruptDataError):
+            continue
+        except OSError as error:
+            if error.errno in _PASSING:
+                return True  # it could not even be looked at
             continue
         # The lock of a dead producer is the shipper's, which says so in the mark.
         alive = not page.words[header.MARK] & header.RETIRED and not page.try_lock()
@@ -155,7 +194,10 @@ def _ask_to_end(config: Config) -> bool:
     owner = locking.read_owner(lock_path(config))
     pid = owner.get("pid")
     here = (owner.get("host"), owner.get("boot_id")) == (identity.host_name(), identity.boot_id())
-    if not (here and isinstance(pid, int) and pid > 1 and owner.get("start") == identity.process_start(pid)):
+    if not (here and isinstance(pid, int) and pid > 1):
+        return False
+    start = identity.process_start(pid)  # None: there is no such process
+    if start is None or start != owner.get("start"):
         return False
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGTERM)
@@ -189,17 +231,17 @@ def ensure_supervisor(config: Config) -> bool:
     """
     if doorbell.ring(doorbell_path(config)):
         return True
-    with _gate(config):
-        lock = _take_start_lock(config)
-        if lock is None:
-            return False
-        if not doorbell.ring(doorbell_path(config)):
-            announce(config, launched=True)
-    try:
+    os.makedirs(config.stream_dir, 0o700, exist_ok=True)  # the disk may have been full when we began
+    with contextlib.ExitStack() as held:
+        with _gate(config):
+            lock = _take_start_lock(config)
+            if lock is None:
+                return False
+            held.callback(os.close, lock)  # whatever fails: the next attempt needs it
+            if not doorbell.ring(doorbell_path(config)):
+                announce(config, launched=True)
         if not doorbell.ring(doorbell_path(config)):
             _spawn(config, lock)
-    finally:
-        os.close(lock)
     return True
 
 
@@ -238,10 +280,19 @@ def _take_start_lock(config: Config) -> int | None:
 
 
 def _spawn(config: Config, lock: int) -> None:
-    content = _unnamed_file(config)
-    # Numbers that the moves to 3 and 4 can not run into.
-    handed = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (content, lock)]
-    os.close(content)
+    with contextlib.ExitStack() as held:
+        content = _unnamed_file(config)
+        held.callback(os.close, content)
+        # Numbers that the moves to 3 and 4 can not run into.
+        handed = []
+        for fd in (content, lock):
+            handed.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10))
+            held.callback(os.close, handed[-1])
+        _run_detached(config, handed)
+
+
+def _run_detached(config: Config, handed: list[int]) -> None:
+    """Run the supervisor, which finds the descriptors ``handed`` as `CONFIG_FD` and `START_LOCK_FD`."""
     log = log_path(config)
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -256,11 +307,7 @@ def _spawn(config: Config, lock: int) -> None:
     through_shell = os.path.exists(_SHELL)
     if through_shell:
         command = [_SHELL, "-c", '"$0" "$@" </dev/null &', *command]
-    try:
-        pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True)
-    finally:
-        for fd in handed:
-            os.close(fd)
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True)
     if through_shell:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
@@ -270,9 +317,15 @@ def _unnamed_file(config: Config) -> int:
     """A file with the configuration that has no name, for it may hold a password."""
     path = os.path.join(config.stream_dir, f".configuration-{os.urandom(8).hex()}")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    os.unlink(path)
-    os.write(fd, configuration.to_bytes(config))
-    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        os.unlink(path)
+        content = configuration.to_bytes(config)
+        if os.write(fd, content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 

@@ -68,7 +68,7 @@ def read_owner(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             owner = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return owner if isinstance(owner, dict) else {}
 

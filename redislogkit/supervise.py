@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m redislogkit.supervise",
         description="Run the shipper, the writers and, where configured, the embedded server.",
-        epilog="SIGTERM and Ctrl-C drain and stop; a second one stops at once.",
+        epilog="SIGTERM and Ctrl-C drain and stop; a second one stops at once. SIGHUP checks the configuration.",
     )
     parser.add_argument(
         "config", nargs="?", help="configuration file (default: $REDISLOGKIT_CONFIG, else log.toml)"
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _foreground(source: str | None) -> int:
     config = configuration.load(source)
     launch.prepare(config)
-    manager = Manager(config, report)
+    manager = Manager(config, report, reload=lambda: configuration.load(source))
     manager.acquire(timeout=0.0)
     report(f"supervising stream {config.stream.name!r}, writers: {', '.join(config.writers) or 'none'}")
     return manager.run()

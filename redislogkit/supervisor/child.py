@@ -106,7 +106,7 @@ def main(
     leave_behind: Callable[[], None],
 ) -> None:
     """Run the part that ``spec`` names; the entry point of every child, just forked from ``supervisor``."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         # Not SIG_IGN: the server would inherit that, and not hear us while it starts.
         signal.signal(number, lambda *_: None)
     leave_behind()

@@ -32,8 +32,10 @@ from typing import Any, Final
 import multiprocess
 from multiprocess.connection import Connection, wait
 
+from redislogkit import config as configuration
 from redislogkit import launch, locking
 from redislogkit.config import Config
+from redislogkit.errors import RedislogkitError
 from redislogkit.spool.doorbell import Doorbell
 from redislogkit.spool.shipper_end import spool_names
 from redislogkit.stream import address
@@ -92,24 +94,24 @@ class Child:
 
     def start(self, leave_behind: Callable[[], None]) -> None:
         """Fork the process, which calls ``leave_behind`` first. A system without room counts as a failure."""
-        self.connection, theirs = multiprocess.Pipe()
-        self.process = multiprocess.get_context("fork").Process(
-            target=child.main,
-            args=(self.spec, self._config, theirs, DRAIN_TIMEOUT, os.getpid(), leave_behind),
-            name=f"redislogkit-{self.title}",
-            daemon=True,
-        )
         self.status = ()
         self._started = time.monotonic()
         self._last_beat = self._started + _START_GRACE - self._config.supervisor.heartbeat_timeout
         try:
-            self.process.start()
+            self.connection, theirs = multiprocess.Pipe()
+            with theirs:
+                process = multiprocess.get_context("fork").Process(
+                    target=child.main,
+                    args=(self.spec, self._config, theirs, DRAIN_TIMEOUT, os.getpid(), leave_behind),
+                    name=f"redislogkit-{self.title}",
+                    daemon=True,
+                )
+                process.start()
         except OSError as error:
-            self.process = None
             self.hang_up()
             self._plan_restart(child.EXIT_UNFINISHED, f"can not be started ({error})")
-        finally:
-            theirs.close()
+        else:
+            self.process = process
 
     def listen(self) -> None:
         """Take what the child has sent."""
@@ -216,9 +218,19 @@ class Manager:
         config: The configuration.
         report: Takes one line for the supervisor's own log.
         launched: Started by an application: end when nobody needs it any more.
+        reload: Gives the configuration as it is now, for SIGHUP; None where there is nothing to load it from.
     """
 
-    def __init__(self, config: Config, report: Report, *, launched: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        report: Report,
+        *,
+        launched: bool = False,
+        reload: Callable[[], Config] | None = None,
+    ) -> None:
+        self._reload = reload
+        self._hangups = 0
         self._config = config
         self._report = report
         self._launched = launched
@@ -235,6 +247,7 @@ class Manager:
         self._shipper = next(each for each in self._children if each.spec.kind == child.SHIPPER)
         self._bell: Doorbell | None = None
         self._stop_signals = 0
+        self._announced = False
         self._quiet_since: float | None = None
         self._quiet_state: tuple[Any, ...] = ()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -244,19 +257,29 @@ class Manager:
     def acquire(self, timeout: float) -> None:
         """Become the one supervisor of the stream on this host. Raises ``LockHeldError``."""
         self._lock.acquire(timeout)
-        launch.announce(self._config, launched=self._launched)
+        self._announce()
         self._listen()
+
+    def _announce(self) -> None:
+        self._announced = launch.announce(self._config, launched=self._launched, supervising=True)
 
     def run(self) -> int:
         """Supervise until a signal, or until nobody needs it; return the exit code."""
         stops = (signal.SIGTERM, signal.SIGINT)
         for number in stops:
             signal.signal(number, self._on_stop_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
+        # "Reopen": writers look at their files with every record. Not SIG_IGN, which the server would inherit.
+        signal.signal(signal.SIGUSR1, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)  # whatever the program that launched us had blocked
         try:
             while True:
                 self._tend(self._children)
                 self._wait()
+                if not self._announced:
+                    self._announce()
+                if self._hangups:
+                    self._look_at_configuration()
                 if self._stop_signals:
                     self._stop()
                     break
@@ -274,6 +297,28 @@ class Manager:
         self._stop_signals += 1
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write, b"\0")
+
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
+        self._hangups += 1
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"\0")
+
+    def _look_at_configuration(self) -> None:
+        """SIGHUP: say what is to be thought of the configuration as it is now; the old one stays in force."""
+        self._hangups = 0
+        if self._reload is None:
+            return
+        try:
+            changed = configuration.digest(self._reload()) != configuration.digest(self._config)
+        except (RedislogkitError, OSError) as error:
+            self._report(f"the configuration is not taken, the old one stays in force: {error}")
+            return
+        if changed:
+            self._report(
+                "the configuration has changed; it is right, and taken when the supervisor is started again"
+            )
+        else:
+            self._report("the configuration has not changed")
 
     def _listen(self) -> None:
         if self._bell is None:
