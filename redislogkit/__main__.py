@@ -1,6 +1,6 @@
 """The command line: ``python -m redislogkit`` or ``redislogkit``.
 
-Exit codes: 0 done; 1 the demo has missed a record; 2 wrong usage or configuration; 3 and 4 as
+Exit codes: 0 done; 1 demo, drill or verify have missed a record; 2 wrong usage or configuration; 3 and 4 as
 ``redislogkit.supervise`` has them; 130 interrupted.
 """
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from redislogkit.config_schema import Section
 
 EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
 
 _EXIT_CODES: Final = (
-    "exit codes: 0 done; 1 the demo has missed a record; 2 wrong usage or configuration; "
+    "exit codes: 0 done; 1 demo, drill or verify have missed a record; 2 wrong usage or configuration; "
     "3 a part of the supervisor's work is not done; 4 another supervisor runs already; 130 interrupted"
 )
 _CONFIG_HELP: Final = "configuration file (default: $REDISLOGKIT_CONFIG, else log.toml)"
@@ -43,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         return supervise.main([] if options.config is None else [options.config])
     if options.command == "writers":
         return _writers(options.config, options.drop)
+    if options.command == "verify":
+        return _verify(options.config, options.files, as_json=options.json)
+    if options.command == "drill":
+        return _drill(options)
     return _check(options.config)
 
 
@@ -71,7 +77,72 @@ def _parser() -> argparse.ArgumentParser:
     )
     for command in (supervise, check, writers):
         command.add_argument("config", nargs="?", help=_CONFIG_HELP)
+    _add_verify(commands)
+    _add_drill(commands)
     return parser
+
+
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="prove that log files are complete, or name what is missing or doubled in them",
+        epilog="exit codes: 0 complete; 1 not complete, and it says what is wrong; 2 wrong usage or configuration, "
+        "or a file can not be read. Nothing is written or locked; writers may be at work.",
+    )
+    verify.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
+    verify.add_argument("--json", action="store_true", help="print one JSON object")
+    verify.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="log files; the writers that they belong to are verified with all their files (default: all writers of "
+        "files). Instead of --config, the configuration may stand here first: a file that ends in .toml",
+    )
+
+
+def _add_drill(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    drill = commands.add_parser(
+        "drill",
+        help="log through a configuration while its processes are killed and stopped, then count the records",
+        epilog="exit codes: 0 every record is there once, whole and in order; 1 not so, or not everything was written; "
+        "2 wrong usage or configuration, nothing was done; 130 interrupted. Its records stay in the log files.",
+    )
+    drill.add_argument("config", nargs="?", help=_CONFIG_HELP)
+    drill.add_argument(
+        "--seconds", type=_positive, default=15.0, help="how long to log (default: %(default)g)"
+    )
+    drill.add_argument("--faults", type=_count, help="how many (default: one every two seconds)")
+    drill.add_argument(
+        "--processes", type=_processes, default=3, help="that log, 1 to 50 (default: %(default)s)"
+    )
+    drill.add_argument(
+        "--rate",
+        type=_positive,
+        help="records a second of each process (default: 50, less where they would push others out of the backups)",
+    )
+    drill.add_argument("--seed", type=int, help="of the faults (default: a new one, printed)")
+    drill.add_argument(
+        "--drain",
+        type=_positive,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long writing the rest may take at the end (default: %(default)g)",
+    )
+    drill.add_argument("--dry-run", action="store_true", help="only say what would be done")
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return number
 
 
 # --- writers -----------------------------------------------------------------------------------------------
@@ -105,6 +176,77 @@ def _writers(source: str | None, drop: str | None) -> int:
         note = "" if name in configured else "   not configured here"
         print(f"{name:30} written up to {position}{note}")
     return EXIT_OK
+
+
+def _processes(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 50:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 50, got {text}")
+    return number
+
+
+# --- verify ------------------------------------------------------------------------------------------------
+
+
+def _verify(source: str | None, files: list[str], *, as_json: bool) -> int:
+    from redislogkit import config as configuration
+    from redislogkit.errors import RedislogkitError
+    from redislogkit.verify import verdict, verification
+
+    if source is None and files and files[0].endswith(".toml"):
+        source, *files = files
+    try:
+        config = configuration.load(source)
+        results = verification.verify(config, files)
+        waiting = verification.waiting(config)
+    except (RedislogkitError, OSError) as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    if as_json:
+        print(json.dumps({**verdict.as_json(results), "waiting": waiting}))
+    else:
+        print("\n".join(line for result in results for line in verdict.tell(result)))
+        if waiting:
+            print(waiting)
+    return EXIT_OK if all(result.complete for result in results) else EXIT_FAILED
+
+
+# --- drill -------------------------------------------------------------------------------------------------
+
+
+def _drill(options: argparse.Namespace) -> int:
+    import signal
+
+    from redislogkit import config as configuration
+    from redislogkit.drill import conduct
+    from redislogkit.errors import RedislogkitError
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        config = configuration.load(options.config)
+        chosen = {name: getattr(options, name) for name in conduct.Options._fields}
+        drill = conduct.Drill(config, conduct.Options(**chosen), lambda text: print(text, flush=True))
+        drill.introduce()
+        if options.dry_run:
+            return EXIT_OK
+        result = drill.run()
+    except (RedislogkitError, OSError) as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print(
+            "drill: interrupted; nobody stays stopped, and what was logged will be written", file=sys.stderr
+        )
+        return EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    for finding in conduct.tell(result):
+        print(f"drill: {finding}", file=sys.stderr)
+    print(result)
+    return EXIT_OK if result.ok else EXIT_FAILED
 
 
 # --- check -------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""``python -m redislogkit verify``: what stands in log files against what was written into them."""
