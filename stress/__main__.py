@@ -32,6 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
         from stress import chaos
 
         return chaos.main(arguments[1:])
+    if arguments[:1] == ["outage"]:
+        from stress import outage
+
+        return outage.main(arguments[1:])
     options = _parser().parse_args(arguments)
     with _place(keep=options.keep) as folder:
         try:
@@ -45,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stress",
         description=__doc__.partition("\n\n")[0],
-        epilog="python -m stress chaos --seed N --minutes M breaks things while records flow.",
+        epilog="python -m stress chaos --seed N --minutes M breaks things while records flow; "
+        "python -m stress outage --minutes M --rate R takes redis away and measures memory.",
     )
     parser.add_argument("--producers", type=_positive, default=16, help="processes (default: %(default)s)")
     parser.add_argument(

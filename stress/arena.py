@@ -7,7 +7,6 @@ supervisors that detach themselves included: so all can be found and, at the end
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import mmap
 import os
 import shutil
@@ -25,22 +24,22 @@ from redislogkit.config import Config
 from redislogkit.spool.shipper_end import spool_names
 from redislogkit.stream import address
 from redislogkit.stream.server_binary import find_server
-from stress.faults import AUTOSTART, EMBEDDED, SetUp
+from stress.disks import Disk, own_mounts
+from stress.faults import AUTOSTART, BOUNDED, EMBEDDED, JSON, PLAIN, SetUp
+from stress.programs import NEST, THREAD_NEST
 from stress.proxy import Proxy
 
 _MARK: Final = "REDISLOGKIT_CHAOS_ID"
 _CLOCK: Final = "REDISLOGKIT_CHAOS_CLOCK"
 _ROOT: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _NESTS: Final = 3
-#: Records a second of each of the two threads of a nest.
-_RATE: Final = 350
-_CLONE_NEWNS: Final = 0x00020000
-_PAGE: Final = 4096
-_DISK_MIB: Final = 4096
 _SHORT: Final = 0.5
+_STREAM: Final = "chaos"
 
 SIZED: Final = "sized"
 STAMPED: Final = "stamped"
+#: Backups of the writer that removes its oldest ones.
+BACKUPS: Final = 4
 
 Start = Callable[[], "subprocess.Popen[bytes]"]
 
@@ -93,19 +92,23 @@ class Kept:
 class Arena:
     """One run's place with everything in it; ``folder`` is empty and has a short path."""
 
-    def __init__(self, folder: str, set_up: SetUp, seed: int, minutes: float) -> None:
+    def __init__(self, folder: str, set_up: SetUp, seed: int, minutes: float, rate: float) -> None:
         self.folder = folder
         self.set_up = set_up
+        self._seed = seed
+        self._rate = rate
         self.run = f"c{seed}"
         self._id = os.urandom(8).hex()
         self.logs = os.path.join(folder, "logs")
         self.tallies = os.path.join(folder, "tallies")
         self.server_folder = os.path.join(folder, "server")
-        for path in (self.logs, self.tallies, self.server_folder):
+        for path in (self.tallies, self.server_folder, os.path.join(folder, "stats")):
             os.mkdir(path)
-        self.disk_is_small = _mount_small_disk(self.logs)
+        mounts = own_mounts()
+        self.log_disk = Disk(self.logs, mounts=mounts)
+        self.state_disk = Disk(os.path.join(folder, "state"), mounts=mounts)
         self._clock = _mapped_number(os.path.join(folder, "clock"))
-        self.server_port = _free_port()
+        self.server_port = free_port()
         self.proxy = None if set_up.server == EMBEDDED else Proxy(self.server_port)
         self.config_path = os.path.join(folder, "log.toml")
         with open(self.config_path, "w", encoding="utf-8") as file:
@@ -124,12 +127,13 @@ class Arena:
         # Enough rotations for a short run, and not too many archives to shift in a long one.
         size = int(min(max(192 * minutes, 96), 4096))
         part = 'loggers = ["chaos.some"]' if set_up.selective else ""
+        more = "".join(self._section(name, size) for name in set_up.writers)
         return f"""
 version = 1
-state_dir = "{self.folder}/state"
+state_dir = "{self.state_disk.folder}"
 redis.url = "{url}"
 [stream]
-name = "chaos"
+name = "{_STREAM}"
 layout = "{set_up.layout}"
 [producer]
 ack = "writer"
@@ -150,12 +154,32 @@ when = "S"
 interval = {max(4, int(4 * minutes))}
 max_bytes = "{4 * size} KiB"
 backup_count = 0
+compress = "zstd"
 {part}
+{more}
 [supervisor]
 autostart = {"true" if set_up.supervisor == AUTOSTART else "false"}
 max_restarts = 1000
 heartbeat_timeout = 3
 """
+
+    def _section(self, name: str, size: int) -> str:
+        naming = ("number", "timestamp")[self._seed % 2]
+        rest = {
+            JSON: f"when = 'S'\ninterval = {max(3, size // 64)}\nbackup_count = 0\ncompress = 'gzip'",
+            PLAIN: f"max_bytes = '{size // 2} KiB'\nbackup_count = 100_000",
+            BOUNDED: f"max_bytes = '{size // 2} KiB'\nbackup_count = {BACKUPS}\nnaming = '{naming}'\n"
+            "compress = 'gzip'",
+        }[name]
+        formatter = {JSON: "type = 'json'", PLAIN: "format = '%(message)s'"}.get(name, "")
+        chosen = f"formatter = 'of-{name}'" if formatter else ""
+        formatters = f"[formatters.of-{name}]\n{formatter}\n" if formatter else ""
+        return f"[writers.{name}]\ntype = 'file'\npath = '{self.path(name)}'\n{rest}\n{chosen}\n{formatters}"
+
+    @property
+    def writer_names(self) -> tuple[str, ...]:
+        """Names of the writers, all of which write files."""
+        return tuple(self.config.writers)
 
     def path(self, writer: str) -> str:
         """Live file of a writer."""
@@ -244,7 +268,9 @@ heartbeat_timeout = 3
         def start() -> subprocess.Popen[bytes]:
             starts = self.nests[number].starts
             place = [self.config_path, self.folder, self.run, str(os.getpid())]
-            arguments = ["nest", *place, f"{seed}-{number}-{starts}", str(_RATE)]
+            # In the last of them a thread ships.
+            program = THREAD_NEST if number == _NESTS - 1 else NEST
+            arguments = [program, *place, f"{seed}-{number}-{starts}", str(self._rate)]
             return self._spawn([sys.executable, "-m", "stress.programs", *arguments], self._errors)
 
         return start
@@ -293,10 +319,27 @@ heartbeat_timeout = 3
         return [pid for pid, files in self.supervision().items() if bell in files and pid not in supervisors]
 
     def writers(self) -> list[int]:
-        """Return the pids of the writers, known by the checkpoint that they have open."""
-        folder = os.path.join(self.config.stream_dir, "checkpoints") + "/"
-        found = self.supervision().items()
-        return [pid for pid, files in found if any(file.startswith(folder) for file in files)]
+        """Return the pids of the writers."""
+        return list(self.writer_pids().values())
+
+    def writer_pids(self) -> dict[str, int]:
+        """Return name → pid of the writers, known by the checkpoint that they have open."""
+        folder = os.path.join(self.config.stream_dir, "checkpoints")
+        found = {}
+        for pid, files in self.supervision().items():
+            for name in self.writer_names:
+                if os.path.join(folder, name) in files:
+                    found[name] = pid
+        return found
+
+    def owner_of_spool(self, name: str) -> int:
+        """Return the pid of the producer that has a spool open, 0 where there is none."""
+        folder = os.path.join(self.config.stream_dir, "spool", name) + "/"
+        hidden = os.path.join(self.config.stream_dir, "spool", "." + name.lstrip(".")) + "/"
+        found = (
+            pid for pid in self.producers() if any(f.startswith((folder, hidden)) for f in _open_files(pid))
+        )
+        return next(found, 0)
 
     # -- the server's data ----------------------------------------------------------------------
 
@@ -329,18 +372,12 @@ heartbeat_timeout = 3
         else:
             shutil.move(copy, self.server_folder)
 
-    # -- disk, files, clock ---------------------------------------------------------------------
+    def keys(self) -> list[str]:
+        """Names of the keys that the stream has on the server."""
+        names = ["sequences", "writers", "leases", *(f"written:{name}" for name in self.writer_names)]
+        return [_STREAM, *(f"{{{_STREAM}}}:redislogkit:{name}" for name in names)]
 
-    def fill_disk(self, pages_left: int) -> None:
-        """Leave so many pages on the disk of the log files."""
-        status = os.statvfs(self.logs)
-        used = (status.f_blocks - status.f_bfree) * status.f_frsize
-        _run("mount", "-o", f"remount,size={used + pages_left * _PAGE}", self.logs)
-
-    def free_disk(self) -> None:
-        """End `fill_disk`."""
-        if self.disk_is_small:
-            _run("mount", "-o", f"remount,size={_DISK_MIB}m", self.logs)
+    # -- clock, spools --------------------------------------------------------------------------
 
     def set_clock(self, offset: float) -> None:
         """Let the clock of supervisors and writers be off by so many seconds."""
@@ -382,12 +419,8 @@ heartbeat_timeout = 3
         self.kill_all()
         if self.proxy is not None:
             self.proxy.close()
-        if self.disk_is_small:
-            kept = os.path.join(self.folder, "kept")
-            shutil.copytree(self.logs, kept)
-            _run("umount", "-l", self.logs)
-            os.rmdir(self.logs)
-            os.rename(kept, self.logs)
+        for disk in (self.log_disk, self.state_disk):
+            disk.take_off()
         self._errors.close()
         self._supervisor_log.close()
 
@@ -413,7 +446,8 @@ def _read(pid: int, name: str) -> bytes:
         return b""
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -423,18 +457,3 @@ def _mapped_number(path: str) -> Any:
     with open(path, "w+b") as file:
         file.truncate(8)
         return memoryview(mmap.mmap(file.fileno(), 8)).cast("d")
-
-
-# -- a disk of one's own ------------------------------------------------------------------------------
-
-
-def _mount_small_disk(folder: str) -> bool:
-    """Mount a disk that only this process and its children see, gone with the last of them; False if not root."""
-    if os.geteuid() != 0 or ctypes.CDLL(None).unshare(_CLONE_NEWNS) != 0:
-        return False
-    new = ("-t", "tmpfs", "-o", f"size={_DISK_MIB}m", "redislogkit-chaos", folder)
-    return _run("mount", "--make-rprivate", "/") and _run("mount", *new)
-
-
-def _run(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0

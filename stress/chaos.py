@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import glob
+import json
 import os
 import re
 import shutil
@@ -18,31 +19,31 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
-from stress import faults
-from stress.arena import SIZED, STAMPED, Arena
+from redislogkit.verify import verification
+from redislogkit.verify.verdict import tell
+from stress import faults, tally
+from stress.arena import BACKUPS, STAMPED, Arena
+from stress.breaking import MOVED, Breaker, signal_all
 from stress.checker import Report, check, open_log, rotated_files
-from stress.faults import Fault
-from stress.tally import counts
+from stress.faults import BOUNDED, Fault
 
 EXIT_OK: Final = 0
 EXIT_FINDINGS: Final = 1
 EXIT_USAGE: Final = 2
 
 _TICK: Final = 0.02
-_START_TIMEOUT: Final = 20.0
-_PROGRAMS_TIMEOUT: Final = 20.0
+_START_TIMEOUT: Final = 60.0
 _STOP_TIMEOUT: Final = 40.0
-_RESTART_TIME: Final = 0.8
-_MOVED: Final = "moved"
-_NOTICE: Final = re.compile(rb"redislogkit: \d+ records? dropped, ")
-_CLOCK_JUMPS: Final = (-86_400.0, -3_600.0, -90.0, 90.0, 3_600.0, 86_400.0)
-
-T = TypeVar("T")
-Perform = Callable[["Run", Fault], str]
+#: Records a second of each of the two threads of a nest.
+_RATE: Final = 350.0
+_NOTICE: Final = re.compile(rb": (\d+) records? dropped, .* pid (\d+), ")
+#: Findings of verify that are printed for each writer.
+_SHOWN: Final = 5
+_FOREIGN: Final = re.compile(rb"foreign\[(\d+)\]")
 
 
 @dataclass
@@ -51,14 +52,14 @@ class Result:
 
     reports: dict[str, Report] = field(default_factory=dict)
     """For each writer."""
-    done: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
     """Faults that hit something, by kind."""
-    missed: int = 0
-    """Faults that found no victim."""
     drain: float = 0.0
     """Seconds from the last record until all was written."""
     notices: int = 0
-    """Lines in the files that speak of losses."""
+    """Records of which the first writer's files say that they were dropped."""
+    verified: int = 0
+    """Writers whose files ``redislogkit verify`` finds complete."""
     failures: list[str] = field(default_factory=list)
     """What else went wrong, in words."""
 
@@ -77,10 +78,9 @@ class Run:
 
     def __init__(self, arena: Arena, log: Callable[[str], None]) -> None:
         self.arena = arena
-        self.result = Result()
+        self.breaker = Breaker(arena, log)
+        self.result = Result(faults=self.breaker.done)
         self._log = log
-        self._later: list[tuple[float, Callable[[], object]]] = []
-        self._moved = 0
 
     # -- the plan -------------------------------------------------------------------------------
 
@@ -91,52 +91,31 @@ class Run:
         waiting = list(plan)
         while (now := time.monotonic()) < start + seconds or waiting:
             self.arena.tend()
-            self._do_what_is_due(now)
+            self.breaker.tend(now)
             if waiting and now >= start + waiting[0].at:
-                self._break(waiting.pop(0))
+                self.breaker.perform(waiting.pop(0))
             else:
                 time.sleep(_TICK)
-        while self._later:
-            self._do_what_is_due(float("inf"))
+        self.breaker.end()
 
     def _wait_for_first_records(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT
-        while not any(counts(self.arena.tallies).values()):
+        while not any(tally.counts(self.arena.tallies).values()):
             self.arena.tend()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no program has logged within {_START_TIMEOUT:g} s")
             time.sleep(_TICK)
 
-    def _break(self, fault: Fault) -> None:
-        hit = _PERFORM[fault.kind](self, fault)
-        self._log(f"fault {fault}: {hit or 'no victim'}")
-        if hit:
-            self.result.done[fault.kind] += 1
-        else:
-            self.result.missed += 1
-
-    def later(self, seconds: float, act: Callable[[], object]) -> None:
-        """Do that so many seconds from now, and at the end of the plan at the latest."""
-        self._later.append((time.monotonic() + seconds, act))
-
-    def _do_what_is_due(self, now: float) -> None:
-        due = [act for moment, act in self._later if moment <= now]
-        self._later = [each for each in self._later if each[0] > now]
-        for act in due:
-            act()
-
     # -- draining -------------------------------------------------------------------------------
 
     def drain(self, timeout: float) -> None:
         """End the programs, let everything be written, stop the supervisor; note what does not go well."""
-        if self.arena.proxy is not None:
-            self.arena.proxy.heal()
         self.arena.stop_programs()
         self._log("the programs are to end")
-        if not self._until(lambda: not self.arena.producers(), _PROGRAMS_TIMEOUT):
-            self._fail(f"programs do not end: pids {self.arena.producers()}")
-            _signal_all(self.arena.producers(), signal.SIGKILL)
         start = time.monotonic()
+        if not self._until(lambda: not self.arena.producers(), timeout):
+            self._fail(f"programs do not end: pids {self.arena.producers()}")
+            signal_all(self.arena.producers(), signal.SIGKILL)
         if not self._until(lambda: not self.arena.spools(), timeout):
             self._fail(f"not written within {timeout:g} s: spools {self.arena.spools()[:5]}")
         self.result.drain = time.monotonic() - start
@@ -149,15 +128,17 @@ class Run:
         while not condition():
             if time.monotonic() > deadline:
                 return False
+            self.breaker.tend(time.monotonic())
             self.arena.tend_without_programs()
             time.sleep(5 * _TICK)
         return True
 
     def _stop_supervisor(self) -> None:
         pids = self.arena.supervisors()
-        _signal_all(pids, signal.SIGTERM)
+        signal_all(pids, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_TIMEOUT
         while self.arena.supervision() and time.monotonic() < deadline:
+            self.breaker.tend(time.monotonic())
             time.sleep(5 * _TICK)
         if self.arena.supervision():
             self._fail(f"not ended {_STOP_TIMEOUT:g} s after SIGTERM: {self.arena.supervision()}")
@@ -173,233 +154,107 @@ class Run:
     # -- checking -------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Count the records of every file."""
-        logged = counts(self.arena.tallies)
-        for writer in (SIZED, STAMPED):
+        """Count the records of every file, and hear what the programs say of themselves."""
+        logged = tally.counts(self.arena.tallies)
+        dropped = tally.dropped(self.arena.tallies)
+        for writer in self.arena.writer_names:
             part = self.arena.set_up.selective and writer == STAMPED
             expected = {w: n for w, n in logged.items() if not part or w.startswith("some-")}
             files = files_of(self.arena.path(writer))
-            self.result.reports[writer] = check(files, expected, self.arena.run, in_doubt=1)
-            self.result.notices += sum(map(_notices, files))
+            self.result.reports[writer] = check(
+                files, expected, self.arena.run, in_doubt=1, dropped=dropped, oldest_removed=writer == BOUNDED
+            )
+            self._check_others(writer, files)
+        told = _told(files_of(self.arena.path(self.arena.writer_names[0])))
+        self.result.notices = sum(told.values())
+        self._check_bounded()
+        self._check_stats(told)
+        self._verify()
 
-    # -- what can be broken ---------------------------------------------------------------------
+    def _check_others(self, writer: str, files: list[str]) -> None:
+        """What others have appended is there, once."""
+        found = sorted(number for file in files for number in _foreign(file))
+        if writer != BOUNDED and found != list(range(self.breaker.foreign.get(writer, 0))):
+            self._fail(
+                f"{writer}: of {self.breaker.foreign.get(writer, 0)} lines of others there are {found[:20]}"
+            )
 
-    def kill(self, pids: list[int], fault: Fault) -> str:
-        """SIGKILL one of them."""
-        return self._signal(pids, fault, signal.SIGKILL)
+    def _verify(self) -> None:
+        """The product's own proof, from its index and checkpoints, comes to the same verdict."""
+        paths = [file for writer in self.arena.writer_names for file in files_of(self.arena.path(writer))]
+        for result in verification.verify(self.arena.config, paths):
+            self._log(f"verify: {'; '.join(tell(result))}")
+            self.result.verified += result.complete
+            findings = [fault for fault in result.faults if fault.kind not in self._excused()]
+            if len(findings) > _SHOWN:
+                self._fail(f"verify {result.writer}: {len(findings)} faults, the first of them:")
+            for fault in findings[:_SHOWN]:
+                self._fail(
+                    f"verify {result.writer}: {fault.kind} {fault.path}: {fault.text} {fault.records[:5]}"
+                )
 
-    def stop(self, pids: list[int], fault: Fault) -> str:
-        """SIGSTOP one of them, SIGCONT later."""
-        return self._signal(pids, fault, signal.SIGSTOP)
+    def _excused(self) -> set[str]:
+        """Faults that verify has to name: what was dropped, and what a full disk has left no proof of."""
+        excused = {"dropped"} if any(report.dropped for report in self.result.reports.values()) else set()
+        return excused | ({"unproven"} if self.result.faults["disk.state-full"] else set())
 
-    def _signal(self, pids: list[int], fault: Fault, number: signal.Signals) -> str:
-        if not pids:
-            return ""
-        pid = _chosen(pids, fault)
-        _signal_all([pid], number)
-        if number == signal.SIGSTOP:
-            self.later(fault.seconds, lambda: _signal_all([pid], signal.SIGCONT))
-        return f"pid {pid}"
+    def _check_bounded(self) -> None:
+        files = rotated_files(self.arena.path(BOUNDED))
+        if len(files) > BACKUPS + 1:
+            self._fail(f"{BOUNDED}: {len(files)} files, at most {BACKUPS} backups are to be kept")
 
-    def stop_producers(self, fault: Fault) -> str:
-        """Silence: whatever happens meanwhile happens while nobody logs."""
-        pids = self.arena.producers()
-        _signal_all(pids, signal.SIGSTOP)
-        self.later(fault.seconds, lambda: _signal_all(pids, signal.SIGCONT))
-        return f"{len(pids)} programs" if pids else ""
-
-    def kill_tree(self, fault: Fault) -> str:
-        """SIGKILL of the supervisor and all that it has started."""
-        self.arena.supervisor.delay(fault.seconds)
-        pids = [*self.arena.supervision()]
-        if self.arena.proxy is None:
-            pids += self.arena.servers()
-        _signal_all(pids, signal.SIGKILL)
-        return f"pids {pids}" if pids else ""
-
-    def kill_all(self, fault: Fault) -> str:
-        """SIGKILL of everything, as when the machine stops."""
-        for kept in (self.arena.supervisor, self.arena.server, *self.arena.nests):
-            kept.delay(fault.seconds)
-        pids = [each.pid for each in self.arena.processes()]
-        _signal_all(pids, signal.SIGKILL)
-        return f"{len(pids)} processes"
-
-    def kill_nest(self, fault: Fault) -> str:
-        """SIGKILL of a program whose children live on."""
-        nest = _chosen(self.arena.nests, fault)
-        nest.delay(fault.seconds)
-        return "" if nest.process is None else self.kill([nest.process.pid], fault)
-
-    def kill_server(self, fault: Fault) -> str:
-        """SIGKILL of the server; it comes back with its append-only file."""
-        self.arena.server.delay(fault.seconds)
-        return self.kill(self.arena.servers(), fault)
-
-    def kill_supervisor(self, fault: Fault) -> str:
-        """SIGKILL of the supervisor alone."""
-        self.arena.supervisor.delay(fault.seconds)
-        return self.kill(self.arena.supervisors(), fault)
-
-    def end_supervisor(self, fault: Fault) -> str:
-        """SIGTERM of the supervisor: it drains, while everybody logs on."""
-        self.arena.supervisor.delay(fault.seconds)
-        return self._signal(self.arena.supervisors(), fault, signal.SIGTERM)
-
-    def end_child(self, fault: Fault) -> str:
-        """SIGTERM of a child of the supervisor, which did not ask for it."""
-        return self._signal([*self.arena.shippers(), *self.arena.writers()], fault, signal.SIGTERM)
-
-    def second_supervisor(self, _: Fault) -> str:
-        """Somebody starts another supervisor for the same stream; it has to step back."""
-        return f"pid {self.arena.start_second_supervisor()}" if self.arena.supervisors() else ""
-
-    def network(self, fault: Fault) -> str:
-        """What the proxy can do."""
-        proxy = self.arena.proxy
-        if proxy is None or not proxy.connections:
-            return ""
-        share = 1.0 if fault.choice < 0.5 else fault.choice
-        acts: dict[str, Callable[[], None]] = {
-            "net.cut": lambda: proxy.cut(share),
-            "net.down": lambda: proxy.down(fault.seconds),
-            "net.stall": lambda: proxy.stall(fault.seconds),
-            "net.slow": lambda: proxy.slow(fault.seconds, 0.1),
-            "net.lost-reply": lambda: proxy.deafen(share),
-            "net.mid-reply": lambda: proxy.break_replies(share),
-            "net.mid-request": lambda: proxy.break_requests(share),
-        }
-        acts[fault.kind]()
-        return f"{proxy.connections} connections"
-
-    def redis_command(self, *words: str) -> str:
-        """A command that an administrator gives."""
-        answer = self.arena.command(*words)
-        return "" if not answer or answer.startswith(b"-") else f"{' '.join(words)}: {answer!r}"
-
-    def redis_empty(self, fault: Fault) -> str:
-        """A restart without data."""
-        hit = self.kill_server(fault)
-        if hit:
-            self._wait_for_dead_server()
-            self.arena.replace_data(None)
-        return hit
-
-    def redis_rollback(self, fault: Fault) -> str:
-        """A restart from a copy that is some seconds old."""
-        copy = os.path.join(self.arena.folder, f"copy-{time.monotonic_ns()}")
-        if not self.arena.servers():
-            return ""
-        with contextlib.suppress(shutil.Error):  # files come and go while the server runs
-            shutil.copytree(self.arena.server_folder, copy)
-
-        def restore() -> None:
-            # Nobody is in the middle of a command meanwhile: only the connections tell of the restart.
-            if fault.choice < 0.5:
-                pids = [*self.arena.shippers(), *self.arena.writers()]
-                _signal_all(pids, signal.SIGSTOP)
-                self.later(_RESTART_TIME, lambda: _signal_all(pids, signal.SIGCONT))
-            _signal_all(self.arena.servers(), signal.SIGKILL)
-            self._wait_for_dead_server()
-            self.arena.replace_data(copy)
-            self._log("the copy is put in place")
-
-        self.later(fault.seconds, restore)
-        return "a copy is taken"
-
-    def _wait_for_dead_server(self) -> None:
-        self.arena.server.delay(0.05)
-        if self.arena.server.process is not None:
-            self.arena.server.process.wait(5)
-
-    def fill_disk(self, fault: Fault) -> str:
-        """No room for log files, but for a few pages."""
-        if not self.arena.disk_is_small:
-            return ""
-        pages = int(fault.choice * 8)
-        self.arena.fill_disk(pages)
-        self.later(fault.seconds, self.arena.free_disk)
-        return f"{pages} pages left"
-
-    def move_file(self, fault: Fault) -> str:
-        """What logrotate does, with a name as of its ``dateext``."""
-        path = self.arena.path(_chosen((SIZED, STAMPED), fault))
-        self._moved += 1
-        target = f"{path}-{_MOVED}-{self._moved:05d}"
-        try:
-            os.rename(path, target)
-        except FileNotFoundError:
-            return ""
-        return os.path.basename(target)
-
-    def jump(self, fault: Fault) -> str:
-        """The clock of writers and supervisor is wrong, and later right again."""
-        offset = _chosen(_CLOCK_JUMPS, fault)
-        self.arena.set_clock(offset)
-        self.later(fault.seconds, lambda: self.arena.set_clock(0.0))
-        return f"{offset:+g} s"
-
-
-_PERFORM: Final[Mapping[str, Perform]] = {
-    "kill.producer": lambda run, fault: run.kill(run.arena.producers(), fault),
-    "kill.nest": Run.kill_nest,
-    "kill.writer": lambda run, fault: run.kill(run.arena.writers(), fault),
-    "kill.shipper": lambda run, fault: run.kill(run.arena.shippers(), fault),
-    "kill.server": Run.kill_server,
-    "kill.supervisor": Run.kill_supervisor,
-    "kill.tree": Run.kill_tree,
-    "kill.all": Run.kill_all,
-    "term.supervisor": Run.end_supervisor,
-    "term.child": Run.end_child,
-    "second.supervisor": Run.second_supervisor,
-    "stop.producer": lambda run, fault: run.stop(run.arena.producers(), fault),
-    "stop.producers": Run.stop_producers,
-    "stop.writer": lambda run, fault: run.stop(run.arena.writers(), fault),
-    "stop.shipper": lambda run, fault: run.stop(run.arena.shippers(), fault),
-    "stop.server": lambda run, fault: run.stop(run.arena.servers(), fault),
-    "stop.supervisor": lambda run, fault: run.stop(run.arena.supervisors(), fault),
-    **{kind.name: Run.network for kind in faults.KINDS if kind.name.startswith("net.")},
-    "redis.flush": lambda run, _: run.redis_command("FLUSHALL"),
-    "redis.delete": lambda run, _: run.redis_command("DEL", "chaos"),
-    "redis.empty": Run.redis_empty,
-    "redis.rollback": Run.redis_rollback,
-    "disk.full": Run.fill_disk,
-    "file.rename": Run.move_file,
-    "clock.jump": Run.jump,
-}
+    def _check_stats(self, told: Counter[int]) -> None:
+        """Of processes that have lived to the end: emitted = logged = written + dropped, all of these are told."""
+        folder = os.path.join(self.arena.folder, "stats")
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                stats = json.load(file)
+            dropped = sum(stats["lost"].values())
+            if not stats["flushed"] or stats["spooled"]:
+                self._fail(f"pid {name} could not flush: {stats}")
+            elif not stats["logged"] == stats["emitted"] == stats["written"] + dropped:
+                self._fail(f"the counts of pid {name} do not fit: {stats}")
+            elif dropped != told[int(name)]:
+                self._fail(f"pid {name}: the files tell of {told[int(name)]} dropped records, not of {stats}")
 
 
 def files_of(path: str) -> list[str]:
     """Return the archives of a log file, those that were moved away from outside, and itself, oldest first.
 
-    A name from outside says nothing about the order: such a file goes in front of the first one of ours
-    that was written to later.
+    A name from outside says nothing about the order, and one with a time little where clocks jump: those files
+    go by the time of their last change, in front of the first one of ours that was written to later.
     """
     files = rotated_files(path)
-    for moved in sorted(glob.glob(f"{glob.escape(path)}-{_MOVED}-*")):
-        changed = os.stat(moved).st_mtime_ns
-        later = (i for i, file in enumerate(files) if f"-{_MOVED}-" not in file and _changed(file) >= changed)
-        files.insert(next(later, len(files)), moved)
-    return files
+    numbered = [file for file in files if _NUMBER.fullmatch(file.removeprefix(path)) or file == path]
+    others = [file for file in files if file not in numbered]
+    for other in sorted([*others, *glob.glob(f"{glob.escape(path)}-{MOVED}-*")], key=_changed):
+        changed = _changed(other)
+        later = (i for i, file in enumerate(numbered) if file == path or _changed(file) > changed)
+        numbered.insert(next(later, len(numbered)), other)
+    return numbered
+
+
+_NUMBER: Final = re.compile(r"\.\d{1,7}(\.gz|\.zst)?")
 
 
 def _changed(file: str) -> int:
     return os.stat(file).st_mtime_ns
 
 
-def _notices(file: str) -> int:
+def _told(files: list[str]) -> Counter[int]:
+    """Pid → number of its records of which the files say that they were dropped."""
+    told: Counter[int] = Counter()
+    for file in files:
+        with open_log(file) as lines:
+            for line in lines:
+                if found := _NOTICE.search(line):
+                    told[int(found[2])] += int(found[1])
+    return told
+
+
+def _foreign(file: str) -> list[int]:
     with open_log(file) as lines:
-        return sum(1 for line in lines if _NOTICE.search(line))
-
-
-def _chosen(things: Sequence[T], fault: Fault) -> T:
-    return things[min(int(fault.choice * len(things)), len(things) - 1)]
-
-
-def _signal_all(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+        return [int(number) for line in lines for number in _FOREIGN.findall(line)]
 
 
 # -- the program ----------------------------------------------------------------------------------------
@@ -408,7 +263,7 @@ def _signal_all(pids: list[int], number: signal.Signals) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run; return the exit code."""
     options = _parser().parse_args(arguments)
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = [(number, signal.signal(number, _interrupt)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
         with _place(options) as folder:
             return _run(options, folder)
@@ -416,7 +271,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("chaos: interrupted", file=sys.stderr)
         return EXIT_USAGE
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _interrupt(*_: object) -> None:
@@ -448,7 +304,17 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="who starts it (default: as the seed says)",
     )
-    parser.add_argument("--drain", type=float, default=60.0, help="seconds for writing it all (%(default)g)")
+    parser.add_argument(
+        "--writers",
+        type=lambda text: tuple(text.split(",")),
+        default=None,
+        metavar="NAME,...",
+        help=f"writers beside the usual two, of {', '.join(faults.MORE_WRITERS)} (default: as the seed says)",
+    )
+    parser.add_argument(
+        "--rate", type=float, default=_RATE, help="records a second of each thread (default: %(default)g)"
+    )
+    parser.add_argument("--drain", type=float, default=90.0, help="seconds for writing it all (%(default)g)")
     parser.add_argument("--keep", action="store_true", help="keep the files also when all is well")
     parser.add_argument("--state-dir", metavar="DIR", help="new folder for everything; a short path")
     return parser
@@ -478,6 +344,8 @@ def _place(options: argparse.Namespace) -> Iterator[str]:
 def _run(options: argparse.Namespace, folder: str) -> int:
     seed = int.from_bytes(os.urandom(3), "little") if options.seed is None else options.seed
     set_up = faults.set_up(seed, options.server, options.supervisor)
+    if options.writers is not None:
+        set_up = set_up._replace(writers=tuple(name for name in options.writers if name))
     keep = True
     with open(os.path.join(folder, "faults.log"), "w", encoding="utf-8", buffering=1) as log:
 
@@ -486,9 +354,9 @@ def _run(options: argparse.Namespace, folder: str) -> int:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
             print(f"{stamp} .{int(now % 1 * 1000):03d} {text}", file=log)
 
-        arena = Arena(folder, set_up, seed, options.minutes)
+        arena = Arena(folder, set_up, seed, options.minutes, options.rate)
         try:
-            kinds = faults.possible(options.only, set_up.server, disk=arena.disk_is_small)
+            kinds = faults.possible(options.only, set_up.server, disk=arena.log_disk.small)
             plan = faults.plan(seed, options.minutes * 60, options.faults_per_minute, kinds)
             note(f"seed {seed}, {set_up}, python -m stress chaos {vars(options)}")
             for fault in plan:
@@ -499,6 +367,11 @@ def _run(options: argparse.Namespace, folder: str) -> int:
             run.check()
             keep = options.keep or not run.result.ok
         finally:
+            for number in (
+                signal.SIGTERM,
+                signal.SIGINT,
+            ):  # whoever is impatient must not leave processes behind
+                signal.signal(number, signal.SIG_IGN)
             arena.close()
             if not keep:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -514,15 +387,17 @@ def _print(seed: int, set_up: faults.SetUp, options: argparse.Namespace, result:
     for writer, report in result.reports.items():
         for example in report.examples:
             print(f"chaos: {writer}: {example}", file=sys.stderr)
-    by_kind = ",".join(f"{kind}:{number}" for kind, number in sorted(result.done.items()))
+    by_kind = ",".join(f"{kind}:{number}" for kind, number in sorted(result.faults.items()))
     figures = {
         "seed": seed,
         "minutes": f"{options.minutes:g}",
         "setup": set_up,
-        "faults": f"{sum(result.done.values())}({by_kind})",
+        "faults": f"{sum(result.faults.values())}({by_kind})",
         **{name: result.total(name) for name in ("records", "lost", "doubled", "torn", "disordered")},
         "unexpected": result.total("unexpected"),
+        "dropped": result.total("dropped"),
         "notices": result.notices,
+        "verified": f"{result.verified}/{len(result.reports)}",
         "drain": f"{result.drain:.1f}s",
     }
     print(" ".join(f"{name}={value}" for name, value in figures.items()), flush=True)

@@ -15,29 +15,47 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 MARKER: Final = b"rlk["
-_TOKEN: Final = re.compile(rb"rlk\[([^\s\]]+) ([^\s\]]+) (\d{1,18}) ([0-9a-f]{8})\]([a-z]*)\.")
+_TOKEN: Final = re.compile(rb"rlk\[([^\s\]]+) ([^\s\]]+) (\d{1,18}(?:/\d{1,4})?) ([0-9a-f]{8})\]([a-z]*)\.")
+_REST: Final = re.compile(rb"rlk\+\[([^\s\]]+) (\d{1,18}) (\d{1,4}) ([0-9a-f]{8})\]")
+_REST_MARKER: Final = b"rlk+["
+_SAME: Final = re.compile(rb"rlk=\[([^\s\]]+) ([^\s\]]+) ([0-9a-f]{8})\]")
+_SAME_MARKER: Final = b"rlk=["
+_ANY: Final = re.compile(rb"rlk[=+]?\[")
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz"
 _NUMBERED: Final = re.compile(r"(\d{1,7})(\.gz|\.zst)?")
 _STAMPED: Final = re.compile(r"(\d{4}-\d\d-\d\d[0-9_-]*)(?:\.(\d+))?(\.gz|\.zst)?")
 _EXAMPLES: Final = 5
+_NOTHING: Final[Mapping[str, Collection[int]]] = {}
 
 
-def message(run: str, worker: str | int, n: int, size: int = 0) -> str:
+def message(run: str, worker: str | int, n: int, size: int = 0, lines: int = 1) -> str:
     """Return record ``n`` of ``worker``: a token with a checksum, and padding up to ``size`` characters.
 
-    Neither ``run`` nor ``worker`` may contain a space or a bracket.
+    Neither ``run`` nor ``worker`` may contain a space or a bracket. With ``lines``, as many lines less one
+    follow, each with a token that may stand nowhere else.
     """
-    head = f"{run} {worker} {n}"
+    head = f"{run} {worker} {n}" if lines == 1 else f"{run} {worker} {n}/{lines}"
     length = max(0, size - len(head) - 15)
     # Shifted by n, so that the padding of a neighbour does not fit.
     shift = n % len(_ALPHABET)
     padding = (_ALPHABET * (length // len(_ALPHABET) + 2))[shift : shift + length]
-    return f"rlk[{head} {_checksum(head.encode(), padding.encode()):08x}]{padding}."
+    first = f"rlk[{head} {_checksum(head.encode(), padding.encode()):08x}]{padding}."
+    return "\n".join([first, *(_rest(f"{worker} {n} {line}") for line in range(1, lines))])
+
+
+def _rest(head: str) -> str:
+    return f"rlk+[{head} {_checksum(head.encode(), b''):08x}]"
+
+
+def same_message(run: str, worker: str) -> str:
+    """Return what ``worker`` logs again and again, the same to the letter; `check` counts how often it is there."""
+    head = f"{run} {worker}"
+    return f"rlk=[{head} {_checksum(head.encode(), b''):08x}]"
 
 
 def _checksum(head: bytes, padding: bytes) -> int:
@@ -58,6 +76,8 @@ class Report:
     """Records that came after a later one of the same worker."""
     unexpected: int
     """Records of this run that nobody should have logged."""
+    dropped: int = 0
+    """Records that are absent and may be."""
     examples: tuple[str, ...] = ()
     """The first few findings, in words."""
 
@@ -82,13 +102,19 @@ def check(
     run: str,
     *,
     in_doubt: int = 0,
+    dropped: Mapping[str, Collection[int]] = _NOTHING,
+    oldest_removed: bool = False,
 ) -> Report:
     """Count the records of ``run`` over ``files``, which come oldest first (`rotated_files`).
 
     ``expected`` tells for each worker how many records it logged. Of a worker that was killed, the record
-    in the making may have arrived or not: ``in_doubt`` is how many of those to allow a worker.
+    in the making may have arrived or not: ``in_doubt`` is how many of those to allow a worker. Records in
+    ``dropped`` may be absent. With ``oldest_removed`` a worker's first records may be absent, up to any of
+    them, but none behind the first that is there.
     """
     count = _Count({str(worker): number for worker, number in expected.items()}, run, in_doubt)
+    count.dropped = {worker.encode(): frozenset(numbers) for worker, numbers in dropped.items()}
+    count.oldest_removed = oldest_removed
     for file in files:
         count.read(os.fspath(file))
     return count.report()
@@ -120,17 +146,22 @@ class _Worker:
     expected: int
     seen: set[int] = field(default_factory=set)
     highest: int = -1
+    same: int = 0
+    """Times that its only message was seen, of one that logs the same again and again."""
 
 
 class _Count:
     """The state of one `check`."""
 
     def __init__(self, expected: Mapping[str, int], run: str, in_doubt: int) -> None:
+        self.dropped: Mapping[bytes, Collection[int]] = {}
+        self.oldest_removed = False
         self._workers = {worker.encode(): _Worker(number) for worker, number in expected.items()}
         self._run = run.encode()
         self._in_doubt = in_doubt
         self._doubled = self._torn = self._disordered = self._unexpected = 0
         self._examples: list[str] = []
+        self._due: list[bytes] = []  # heads of the lines that the record before still has to have
 
     def read(self, file: str) -> None:
         name = os.path.basename(file)
@@ -139,18 +170,67 @@ class _Count:
                 for number, line in enumerate(lines, 1):
                     self._line(line, f"{name}:{number}")
         except (EOFError, OSError, ValueError, zlib.error) as error:
-            self._torn += 1
-            self._example(f"{name} can not be read to its end: {error}")
+            self._tear(f"{name} can not be read to its end: {error}")
+        self._expect_no_more(f"the end of {name}")
 
     def _line(self, line: bytes, place: str) -> None:
+        if not _ANY.search(line):
+            return
         marks = line.count(MARKER)
         tokens = [token for token in _TOKEN.findall(line) if _is_whole(token)]
         if marks > 1 or len(tokens) != marks or not line.endswith(b"\n"):
-            self._torn += 1
-            self._example(f"torn at {place}: {line[:120]!r}")
+            self._tear(f"torn at {place}: {line[:120]!r}")
         for token in tokens:
+            self._expect_no_more(place)
+            n, _, parts = token[2].partition(b"/")
+            head = b"%s %s" % (token[1], n)
+            self._due = [b"%s %d" % (head, part) for part in range(1, int(parts or 1))]
             if token[0] == self._run:
-                self._record(token[1], int(token[2]), place)
+                self._record(token[1], int(n), place)
+        self._rest_of_record(line, place)
+        self._same_again(line, place)
+
+    def _rest_of_record(self, line: bytes, place: str) -> None:
+        if _REST_MARKER not in line:
+            return
+        rests = [
+            rest for rest in _REST.findall(line) if _checksum(b" ".join(rest[:3]), b"") == int(rest[3], 16)
+        ]
+        for rest in rests:
+            if not self._due or self._due.pop(0) != b" ".join(rest[:3]):
+                self._tear(f"a line without those in front of it at {place}: {line[:120]!r}")
+                self._due = []
+        if len(rests) != line.count(_REST_MARKER) or not line.endswith(b"\n"):
+            self._tear(f"torn at {place}: {line[:120]!r}")
+
+    def _expect_no_more(self, place: str) -> None:
+        if self._due:
+            self._tear(f"line {self._due[0].decode()} is missing at {place}")
+            self._due = []
+
+    def _same_again(self, line: bytes, place: str) -> None:
+        if _SAME_MARKER not in line:
+            return
+        self._expect_no_more(place)
+        found = [
+            same for same in _SAME.findall(line) if _checksum(b" ".join(same[:2]), b"") == int(same[2], 16)
+        ]
+        if len(found) != 1 or line.count(_SAME_MARKER) != 1 or not line.endswith(b"\n"):
+            self._tear(f"torn at {place}: {line[:120]!r}")
+        for run, name, _ in found:
+            if run == self._run:
+                self._count_same(name, place)
+
+    def _count_same(self, name: bytes, place: str) -> None:
+        worker = self._workers.get(name)
+        if worker is None:
+            self._unexpected += 1
+            self._example(f"unexpected {name.decode(errors='replace')} at {place}")
+            return
+        worker.same += 1
+        if worker.same > worker.expected + self._in_doubt:
+            self._doubled += 1
+            self._example(f"{name.decode()} was logged {worker.expected} times, one more at {place}")
 
     def _record(self, name: bytes, n: int, place: str) -> None:
         worker = self._workers.get(name)
@@ -168,21 +248,36 @@ class _Count:
             worker.highest = max(worker.highest, n)
 
     def report(self) -> Report:
-        lost = 0
+        lost = dropped = 0
         for name, worker in self._workers.items():
-            missing = [n for n in range(worker.expected) if n not in worker.seen]
-            lost += len(missing)
-            if missing:
-                self._example(f"lost {len(missing)} of {name.decode()}, {missing[0]} to {missing[-1]}")
+            missing = self._missing(worker)
+            may_miss = self.dropped.get(name, ())
+            excused = sum(1 for n in missing if n in may_miss) if not worker.same else len(may_miss)
+            dropped += min(excused, len(missing))
+            if len(missing) > excused:
+                lost += len(missing) - excused
+                what = [n for n in missing if n not in may_miss] or missing
+                self._example(f"lost {len(what)} of {name.decode()}, {what[0]} to {what[-1]}")
         return Report(
-            records=sum(len(worker.seen) for worker in self._workers.values()),
+            records=sum(len(worker.seen) + worker.same for worker in self._workers.values()),
             lost=lost,
             doubled=self._doubled,
             torn=self._torn,
             disordered=self._disordered,
             unexpected=self._unexpected,
+            dropped=dropped,
             examples=tuple(self._examples),
         )
+
+    def _missing(self, worker: _Worker) -> list[int]:
+        if worker.same or (self.oldest_removed and not worker.seen):
+            return [] if self.oldest_removed else list(range(worker.same, worker.expected))
+        first = min(worker.seen, default=0) if self.oldest_removed else 0
+        return [n for n in range(first, worker.expected) if n not in worker.seen]
+
+    def _tear(self, text: str) -> None:
+        self._torn += 1
+        self._example(text)
 
     def _example(self, text: str) -> None:
         if len(self._examples) < _EXAMPLES:

@@ -27,12 +27,27 @@ class Kind(NamedTuple):
 KINDS: Final = (
     Kind("kill.producer", 4, 0),
     Kind("kill.nest", 1, 0.5),
-    Kind("kill.writer", 4, 0),
-    Kind("kill.shipper", 3, 0),
+    Kind("kill.writer", 3, 0),
+    Kind("kill.shipper", 2, 0),
     Kind("kill.server", 2, 2),
     Kind("kill.supervisor", 2, 2),
     Kind("kill.tree", 1, 2),
     Kind("kill.all", 1, 2),
+    # SIGKILL in the moment in which something has happened on the disk.
+    Kind("at.write", 4, 0),
+    Kind("at.checkpoint", 2, 0),
+    Kind("at.rotation", 3, 0),
+    Kind("at.spool", 1, 0),
+    Kind("at.burial", 1, 0),
+    # Faults that follow one another within a few hundred milliseconds.
+    Kind("twice.writer-flush", 3, 0.4),
+    Kind("twice.recovery", 2, 0.4),
+    Kind("twice.rotation", 2, 0.4),
+    Kind("twice.drain", 2, 1),
+    Kind("twice.stall", 1, 4),
+    Kind("twice.tree-flush", 1, 1),
+    Kind("twice.disk", 2, 2),
+    Kind("twice.network", 2, 1, PROXY),
     Kind("term.supervisor", 1, 1),
     Kind("term.child", 1, 0),
     Kind("second.supervisor", 1, 0),
@@ -51,13 +66,30 @@ KINDS: Final = (
     Kind("net.mid-request", 1, 0, PROXY),
     Kind("redis.flush", 1, 0),
     Kind("redis.delete", 1, 0),
+    Kind("redis.delete-part", 2, 0),
+    Kind("redis.evict", 1, 2),
+    Kind("redis.oom", 1, 3),
+    Kind("redis.readonly", 1, 3),
+    Kind("redis.wrong-type", 1, 2),
+    Kind("redis.drop-group", 1, 0),
+    Kind("redis.kick", 1, 0),
     Kind("redis.empty", 1, 2, PROXY),
-    Kind("redis.rollback", 1, 5, PROXY),
+    Kind("redis.rollback", 2, 5, PROXY),
     Kind("disk.full", 2, 4),
+    Kind("disk.state-full", 2, 3),
     Kind("file.rename", 2, 0),
+    Kind("file.append", 1, 0),
     Kind("clock.jump", 1, 5),
 )
 NAMES: Final = tuple(kind.name for kind in KINDS)
+
+_ON_SMALL_DISK: Final = frozenset(["disk.full", "disk.state-full", "twice.disk"])
+
+#: Lines of JSON; messages without anything else; few backups that come and go.
+JSON: Final = "json"
+PLAIN: Final = "plain"
+BOUNDED: Final = "bounded"
+MORE_WRITERS: Final = (JSON, PLAIN, BOUNDED)
 
 _FIRST_FAULT: Final = 1.0
 _SHORTEST: Final = 0.05
@@ -89,9 +121,11 @@ class SetUp(NamedTuple):
     fsync: str
     selective: bool
     """One of the writers takes only part of the records."""
+    writers: tuple[str, ...]
+    """Those beside the usual two."""
 
     def __str__(self) -> str:
-        return ",".join([*self[:4], "selective" if self.selective else "all"])
+        return ",".join([*self[:4], "selective" if self.selective else "all", *self.writers])
 
 
 def set_up(seed: int, server: str = "", supervisor: str = "") -> SetUp:
@@ -103,6 +137,7 @@ def set_up(seed: int, server: str = "", supervisor: str = "") -> SetUp:
         layout=generator.choice(("batches", "batches", "records")),
         fsync=generator.choice(("never", "rotation", "interval", "always")),
         selective=generator.random() < 0.5,
+        writers=tuple(sorted(generator.sample(MORE_WRITERS, generator.choice((1, 1, 2, 3))))),
     )
     return drawn._replace(server=server or drawn.server, supervisor=supervisor or drawn.supervisor)
 
@@ -114,7 +149,7 @@ def possible(chosen: Collection[str], server: str, *, disk: bool) -> list[Kind]:
         for kind in KINDS
         if (not chosen or kind.name in chosen or kind.name.partition(".")[0] in chosen)
         and kind.server in ("", server)
-        and (disk or kind.name != "disk.full")
+        and (disk or kind.name not in _ON_SMALL_DISK)
     ]
 
 

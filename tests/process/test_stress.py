@@ -102,3 +102,48 @@ def test_the_same_seed_kills_the_same_producers_at_the_same_records():
     assert plan(1).victims() != plan(2).victims()
     assert len(plan(1).victims()) == 8
     assert all(0 <= moment <= 1000 for moment in plan(1).victims().values())
+
+
+@pytest.mark.timeout(120)
+def test_redis_away_for_seconds_grows_no_process_and_loses_nothing(reaped, uncovered):
+    command = [
+        sys.executable,
+        "-m",
+        "stress",
+        "outage",
+        "--minutes",
+        "0.03",
+        "--rate",
+        "2000",
+        "--limit",
+        "24",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = figures(done)
+    assert int(found["records"]) >= 2 * 2000
+    assert [found[name] for name in ("lost", "doubled", "torn", "disordered")] == ["0"] * 4
+    assert float(found["away"].rstrip("s")) >= 1.8
+    assert int(found["rate"].removesuffix("/s")) > 1000, "nothing has stopped the programs meanwhile"
+    for role in ("application", "shipper", "supervisor", "w-app", "w-json"):
+        assert float(found[f"{role}[MiB]"].split("/")[0]) > 1
+    assert_nothing_runs(reaped)
+
+
+@pytest.mark.timeout(120)
+def test_a_process_that_grows_during_an_outage_is_a_finding(reaped, uncovered):
+    command = [
+        sys.executable,
+        "-m",
+        "stress",
+        "outage",
+        "--minutes",
+        "0.01",
+        "--rate",
+        "500",
+        "--limit",
+        "-1",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "outage: application has grown by" in done.stderr

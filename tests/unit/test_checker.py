@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stress.checker import Report, check, message, rotated_files
+from stress.checker import Report, check, message, rotated_files, same_message
 
 RUN = "r1"
 
@@ -17,7 +18,7 @@ def lines(worker: str, numbers: Sequence[int], size: int = 60) -> list[str]:
     return [f"2026-11-22 INFO {message(RUN, worker, n, size)} - request_id: 7\n" for n in numbers]
 
 
-def report_of(tmp_path: Path, text: str, expected: dict[str, int], **options: int) -> Report:
+def report_of(tmp_path: Path, text: str, expected: dict[str, int], **options: Any) -> Report:
     file = tmp_path / "app.log"
     file.write_text(text)
     return check([file], expected, RUN, **options)
@@ -170,3 +171,48 @@ def test_backups_by_time_come_by_time_and_copy(tmp_path):
 def test_without_any_file_there_is_nothing(tmp_path):
     assert rotated_files(tmp_path / "app.log") == []
     assert rotated_files(tmp_path / "nowhere" / "app.log") == []
+
+
+def check_lines(tmp_path: Path, texts: list[str], expected: dict[str, int], **options: Any) -> Report:
+    path = tmp_path / "app.log"
+    path.write_text("".join(text + "\n" for text in texts))
+    return check([path], expected, "r", **options)
+
+
+def test_a_record_of_several_lines_is_whole_when_all_follow_one_another(tmp_path):
+    parts = [line for n in range(2) for line in message("r", "w", n, 30, lines=3).split("\n")]
+    assert len(parts) == 6
+    assert check_lines(tmp_path, parts, {"w": 2}).ok
+
+
+@pytest.mark.parametrize("order", [[0, 1, 3, 4, 5], [0, 3, 1, 2, 4, 5], [1, 2, 3, 4, 5]])
+def test_a_record_that_lacks_a_line_or_has_a_stranger_in_it_is_torn(tmp_path, order):
+    parts = [line for n in range(2) for line in message("r", "w", n, 30, lines=3).split("\n")]
+    assert check_lines(tmp_path, [parts[index] for index in order], {"w": 2}).torn > 0
+
+
+def test_several_lines_may_stand_in_one_of_json(tmp_path):
+    texts = [message("r", "w", n, 30, lines=3).replace("\n", "\\n") for n in range(2)]
+    assert check_lines(tmp_path, texts, {"w": 2}).ok
+
+
+def test_lines_that_are_all_the_same_are_counted(tmp_path):
+    texts = [same_message("r", "w")] * 3
+    assert check_lines(tmp_path, texts, {"w": 3}).ok
+    assert check_lines(tmp_path, texts, {"w": 2}).doubled == 1
+    assert check_lines(tmp_path, texts, {"w": 5}).lost == 2
+    assert check_lines(tmp_path, [texts[0][:-3]], {"w": 0}).torn == 1
+
+
+def test_dropped_records_may_be_absent_and_no_others(tmp_path):
+    texts = [message("r", "w", n) for n in (0, 3)]
+    report = check_lines(tmp_path, texts, {"w": 4}, dropped={"w": [1]})
+    assert (report.lost, report.dropped) == (1, 1)
+    assert check_lines(tmp_path, texts, {"w": 4}, dropped={"w": [1, 2]}).ok
+
+
+def test_where_the_oldest_files_are_removed_only_the_first_records_may_be_absent(tmp_path):
+    texts = [message("r", "w", n) for n in (2, 3)]
+    assert check_lines(tmp_path, texts, {"w": 4, "gone": 7}, oldest_removed=True).ok
+    assert check_lines(tmp_path, texts, {"w": 5}, oldest_removed=True).lost == 1
+    assert check_lines(tmp_path, [texts[0], message("r", "w", 4)], {"w": 5}, oldest_removed=True).lost == 1
