@@ -17,6 +17,7 @@ hole and no further, so the order is kept and nothing is removed twice.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -162,6 +163,7 @@ def parse_archive(path: str, candidate: str) -> ArchiveName | None:
     )
 
 
+@functools.lru_cache(maxsize=4096)  # a folder is listed at each rotation, and strptime takes 10 us
 def _is_stamp(stamp: str | None) -> bool:
     if stamp is None:
         return True

@@ -133,7 +133,8 @@ class SpoolSet:
             name = os.path.basename(spool.directory)
             self._spools.pop(name, None)
             spool.close()
-            self._pass_over(name, error)
+            if os.path.isdir(spool.directory):  # else another shipper has just finished with it
+                self._pass_over(name, error)
             return []
 
     def set_sleeping(self, sleeping: bool) -> None:

@@ -40,8 +40,10 @@ from redislogkit.writers.reading import Reading, Selects
 LEASE: Final = 10.0
 
 #: Entries in one reading: few large ones, or many that hold one record each.
-_FEWEST_ENTRIES: Final = 16
+_FIRST_ENTRIES: Final = 16
 _MOST_ENTRIES: Final = 1024
+#: Seconds; a reading that takes longer is too large.
+_LONG_READING: Final = 0.1
 _ENOUGH_BYTES: Final = 256 * 1024
 _BLOCK: Final = 0.25
 _LONGEST_PAUSE: Final = 0.5
@@ -122,7 +124,7 @@ class Writer:
         self._report = report
         self._client: StreamClient | None = None
         self._after = "0"
-        self._count = _FEWEST_ENTRIES
+        self._count = _FIRST_ENTRIES
         self._error = ""
         self._told: set[str] = set()  # reasons given since the last success
         self._failures = 0
@@ -221,8 +223,9 @@ class Writer:
                 return True
             self._keep_lease(client)
             if found:
+                began = time.monotonic()
                 self._handle(client, found)
-                self._count = _next_count(self._count, found)
+                self._count = _next_count(self._count, found, time.monotonic() - began)
             self._recovered()
             return bool(found)
         except GroupMissingError as error:
@@ -366,9 +369,14 @@ class Writer:
         self._report(f"entry {entry_id.decode()} is passed over: {error}{kept}")
 
 
-def _next_count(count: int, found: list[RawEntry]) -> int:
-    """How many entries to read next: more while they are small, so that a commit is worth its price."""
+def _next_count(count: int, found: list[RawEntry], seconds: float) -> int:
+    """How many entries to read next: as many as take long enough to be worth a commit, and not too long.
+
+    What an entry holds when it is unpacked is only known by then; the time bounds memory and pauses alike.
+    """
+    if seconds > _LONG_READING:
+        return max(count // 2, 1)
     size = sum(len(value) for _, fields in found for value in fields.values())
-    if size > _ENOUGH_BYTES:
-        return max(count // 2, _FEWEST_ENTRIES)
-    return min(count * 2, _MOST_ENTRIES) if len(found) == count else count
+    if len(found) < count or size > _ENOUGH_BYTES or seconds > _LONG_READING / 2:
+        return count
+    return min(count * 2, _MOST_ENTRIES)

@@ -355,7 +355,6 @@ class FileDestination:
             self._detach()
             self._open_live(status)
             self._begin_index()
-            self._forget_old_indexes()
         if too_late:
             self._begin(min(created, self._clock()))
         elif self._config.when is None:
@@ -383,6 +382,7 @@ class FileDestination:
         if self._rotated and self._checkpoint is not None and not self._checkpoint.intents:
             self._rotated = False
             self._archivist.submit()
+            self._forget_old_indexes()
         if self._next_fsync == _NEVER:
             return None
         left = self._next_fsync - time.monotonic()

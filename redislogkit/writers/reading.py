@@ -54,7 +54,8 @@ class Reading:
         """Take what is new of one producer's run."""
         facts, first, items = run
         producer = facts.producer
-        if items and isinstance(items[-1], End):
+        ends = bool(items) and isinstance(items[-1], End)
+        if ends:
             self.ended.append(producer)
             items = items[:-1]
             if not items:
@@ -63,6 +64,8 @@ class Reading:
         last = first + len(items) - 1
         if last <= known:
             return
+        if producer in self.ended and not ends:  # taken for dead, it logs on in another spool
+            self.ended.remove(producer)
         begin = len(self.items)
         if first > known + 1 and known and producer and not _explains(items[0], known + 1):
             # Place and time are those of its neighbours: read again after a kill, it is the same line.

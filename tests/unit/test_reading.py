@@ -56,6 +56,22 @@ def test_what_another_host_has_written_is_accounted_for_without_a_line():
     assert (found.items, found.highest, found.spans(0, 0)) == ([], {"a": 9}, [Span("a", 2, 9, 0)])
 
 
+def test_a_producer_that_logs_on_behind_its_end_has_not_ended():
+    found = reading({"a": 217})
+    found.add(DecodedRun(facts("a"), 218, [End()]))
+    found.add(DecodedRun(facts("a"), 218, [logged(), logged()]))
+    assert (found.ended, found.highest) == ([], {"a": 219})
+    found.add(DecodedRun(facts("a"), 220, [logged(), End()]))
+    assert (found.ended, found.highest) == (["a"], {"a": 220})
+
+
+def test_an_end_stands_although_what_was_before_it_comes_again():
+    found = reading({"a": 2})
+    found.add(DecodedRun(facts("a"), 3, [End()]))
+    found.add(DecodedRun(facts("a"), 1, [logged(), logged()]))
+    assert (found.ended, found.highest) == (["a"], {})
+
+
 runs = st.lists(
     st.tuples(
         st.sampled_from("abc"),

@@ -400,3 +400,29 @@ def test_what_was_confirmed_without_an_answer_is_kept_when_the_lease_is_lost(run
     assert run.lines.texts() == ["a1"]
     assert not run.lines.retracted
     assert run.checkpoint.seen("aaaa") == 1
+
+
+def test_readings_that_take_long_become_smaller_and_quick_ones_larger(run, monkeypatch):
+    for number in range(1, 200):
+        run.stream.add((A, number, [logged(f"a{number}")]))
+    sizes: list[int] = []
+    real = Stream.read
+
+    def read(self, writer, after, count, block):
+        sizes.append(count)
+        return real(self, writer, after, count, block)
+
+    monkeypatch.setattr(Stream, "read", read)
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    write = run.lines.write
+
+    def slow(reading):
+        write(reading)
+        clock[0] += 0.2 if len(run.lines.items) < 100 else 0.0
+
+    run.lines.write = slow
+    run.go(rounds=150)
+    assert len(run.lines.items) == 199
+    assert min(sizes) == 1
+    assert sizes[-1] > 8
