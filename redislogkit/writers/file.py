@@ -105,22 +105,28 @@ class FileDestination:
         if not self._opened:
             self._archivist.open()
             self._opened = True
-        if retract:
-            for intent in reversed(checkpoint.intents):
-                if path := self._locate(intent):
-                    repair.take_back(path, intent.chunk)
-                    self._remove_if_empty(path)
         self._checkpoint = checkpoint
         mark = checkpoint.mark
         self._detach()
         self._attach()
         if mark is not None and mark[:2] == self._identity and mark.offset > self._offset:
             self._report(f"{self._path} was cut to {self._offset} bytes, {mark.offset} were written")
-        indexed = self._index.take_up(mark.indexed if mark else Position(0, 0)) if self._index else []
+        told = self._index.take_up(mark.indexed if mark else Position(0, 0)) if self._index else []
+        indexed = [Intent(*one) for one in told]
         announced = [intent for intent in checkpoint.intents if intent.chunk.spans]
-        reached = self._settle_intents([Intent(*told) for told in indexed], announced)
+        if retract:
+            # Only now that the index knows nothing of them any more: it would vouch for what can not be found.
+            self._take_back(announced)
+            indexed = [intent for intent in indexed if intent not in announced]
+        reached = self._settle_intents(indexed, announced)
         self._begin_index()
         return reached
+
+    def _take_back(self, announced: list[Intent]) -> None:
+        for intent in reversed(announced):
+            if path := self._locate(intent):
+                repair.take_back(path, intent.chunk)
+                self._remove_if_empty(path)
 
     def _settle_intents(self, indexed: list[Intent], announced: list[Intent]) -> dict[str, int]:
         """Look what is there. What the index had noted was there once, also where its file can not be found now."""
@@ -289,7 +295,7 @@ class FileDestination:
             if self._config.fsync == "always":
                 os.fdatasync(self._fd)
         except OSError:
-            self._take_back(written)
+            self._undo(written)
             raise
         # Others may have appended before us; the descriptor tells where our own bytes end.
         self._offset = os.lseek(self._fd, 0, os.SEEK_CUR)
@@ -297,7 +303,7 @@ class FileDestination:
         if self._config.fsync == "interval" and self._next_fsync == _NEVER:
             self._next_fsync = time.monotonic() + _FSYNC_INTERVAL
 
-    def _take_back(self, written: int) -> None:
+    def _undo(self, written: int) -> None:
         with contextlib.suppress(OSError):
             end = os.lseek(self._fd, 0, os.SEEK_CUR)
             if written and os.fstat(self._fd).st_size == end:

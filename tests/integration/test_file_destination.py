@@ -685,6 +685,22 @@ def test_a_writer_that_has_lost_its_lease_takes_back_what_it_wrote(log):
     assert all(path.stat().st_size for path in log.folder.glob("app.log.*"))
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_what_was_taken_back_is_written_when_it_comes_again(log, again):
+    log.open(max_bytes=30, backup_count=9)
+    log.log("one")
+    items = log.items(*(f"record {n} xxxxxx" for n in range(7)))  # in several files
+    log.lost_checkpoint(items)
+    assert len(log.names()) > 3
+    log.recover(retract=True)
+    assert everything(log.config) == b"one\n"
+    if again:
+        log.again()
+    log.write(items)
+    assert everything(log.config) == b"one\n" + b"".join(b"record %d xxxxxx\n" % n for n in range(7))
+    assert all(path.stat().st_size for path in log.folder.glob("app.log.*"))
+
+
 # --- failures ----------------------------------------------------------------------------------------------
 
 
