@@ -241,6 +241,35 @@ def note_gap(words: memoryview, first: int, last: int, cause: int) -> None:
     words[GAPS] = (words[GAPS] + 1) % 2**63
 
 
+def remove_folder(directory: str) -> None:
+    """Delete a spool's folder; one that is gone already is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        # The header goes last: of a spool that was never finished it tells whether somebody is at work on it.
+        for name in sorted(os.listdir(directory), key=lambda name: name == NAME):
+            os.unlink(os.path.join(directory, name))
+        os.rmdir(directory)
+
+
+def close_copies(directory: str) -> None:
+    """In a forked child: close what another thread of the parent had of a header when it was forked.
+
+    That thread is not here, nor is anything that knows of its descriptor, whose copy would keep the lock.
+    """
+    with contextlib.suppress(OSError):
+        # In this order: the parent may be renaming the one to the other.
+        names = [os.path.join(os.path.dirname(directory), "." + os.path.basename(directory)), directory]
+        pages = set()
+        for name in names:
+            with contextlib.suppress(OSError):
+                status = os.stat(os.path.join(name, NAME))
+                pages.add((status.st_dev, status.st_ino))
+        for name in os.listdir("/dev/fd") if pages else ():
+            with contextlib.suppress(OSError, ValueError):
+                status = os.fstat(int(name))
+                if (status.st_dev, status.st_ino) in pages:
+                    os.close(int(name))
+
+
 def _encoded(facts: record.Facts) -> bytes:
     encoded = record.encode_facts(facts)
     if _FACTS_AT + _FACTS_HEAD.size + len(encoded) > SIZE:

@@ -380,16 +380,7 @@ class ShipperEnd:
         )
         with contextlib.suppress(OSError):
             os.rename(directory, gone)  # nobody finds half a spool when we are killed here
-        remove_folder(gone)
-
-
-def remove_folder(directory: str) -> None:
-    """Delete a spool's folder; one that is gone already is fine."""
-    with contextlib.suppress(FileNotFoundError):
-        # The header goes last: of a spool that was never finished it tells whether somebody is at work on it.
-        for name in sorted(os.listdir(directory), key=lambda name: name == header.NAME):
-            os.unlink(os.path.join(directory, name))
-        os.rmdir(directory)
+        header.remove_folder(gone)
 
 
 HIDDEN_PREFIX: Final = "."
@@ -416,7 +407,7 @@ def sweep_hidden(root: str) -> None:
             continue
         directory = os.path.join(root, name)
         if _is_abandoned(directory):
-            remove_folder(directory)
+            header.remove_folder(directory)
 
 
 def _is_abandoned(directory: str) -> bool:

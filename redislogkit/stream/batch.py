@@ -143,7 +143,9 @@ def decompress(codec: str, data: bytes) -> bytes:
     except (CorruptDataError, ConfigError, MemoryError):
         raise
     except Exception as error:  # each codec has an error class of its own
-        if "memory" in str(error).lower():  # says zstd
+        if (
+            "not enough memory" in str(error).lower()
+        ):  # says zstd; "too much memory" is a frame that claims to be huge
             raise MemoryError(str(error)) from error
         raise CorruptDataError(f"entry can not be decompressed ({codec}): {error}") from error
     raise CorruptDataError(f"entry has the unknown codec {codec!r}")

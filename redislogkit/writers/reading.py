@@ -54,18 +54,19 @@ class Reading:
         """Take what is new of one producer's run."""
         facts, first, items = run
         producer = facts.producer
-        ends = bool(items) and isinstance(items[-1], End)
-        if ends:
-            self.ended.append(producer)
-            items = items[:-1]
-            if not items:
-                return
         known = self.highest.get(producer) or self._seen(producer)
         last = first + len(items) - 1
         if last <= known:
             return
-        if producer in self.ended and not ends:  # taken for dead, it logs on in another spool
+        # One that was taken for dead may log on in another spool: an end counts while nothing stands behind it.
+        if producer in self.ended:
             self.ended.remove(producer)
+        if items and isinstance(items[-1], End):
+            self.ended.append(producer)
+            items = items[:-1]
+            last -= 1
+            if not items:
+                return
         begin = len(self.items)
         if first > known + 1 and known and producer and not _explains(items[0], known + 1):
             # Place and time are those of its neighbours: read again after a kill, it is the same line.

@@ -153,6 +153,7 @@ class Rig:
             for run in spool.read(max_bytes):
                 for sequence, payload in enumerate(run.payloads, run.first):
                     fresh += self._take(producer, sequence, payload)
+            spool.set_shipped(self.stored.get(producer, 0))
             if not spool.finished:
                 busy.add(producer)
         return fresh

@@ -229,6 +229,11 @@ def test_entries_of_no_layout_are_refused_and_named():
         entries.decode(b"1-0", {b"v": b"9", b"d": b""})
 
 
+def test_a_frame_that_claims_to_need_a_huge_window_is_corrupt():
+    with pytest.raises(CorruptDataError, match="can not be decompressed"):
+        batch.decompress("zstd", b"\x28\xb5\x2f\xfd\x00\xf8" + bytes(20))
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Allocation error : not enough memory")])
 def test_an_entry_for_which_there_is_no_memory_now_is_no_corrupt_one(monkeypatch, error):
     class Codec:

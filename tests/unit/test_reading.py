@@ -65,6 +65,14 @@ def test_a_producer_that_logs_on_behind_its_end_has_not_ended():
     assert (found.ended, found.highest) == (["a"], {"a": 220})
 
 
+def test_an_end_that_comes_late_or_again_is_none():
+    found = reading({"a": 241})
+    found.add(DecodedRun(facts("a"), 195, [End()]))
+    found.add(DecodedRun(facts("b"), 1, [logged()]))
+    found.add(DecodedRun(facts("b"), 1, [End()]))
+    assert (found.ended, found.highest) == ([], {"b": 1})
+
+
 def test_an_end_stands_although_what_was_before_it_comes_again():
     found = reading({"a": 2})
     found.add(DecodedRun(facts("a"), 3, [End()]))

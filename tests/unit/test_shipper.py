@@ -378,11 +378,11 @@ def test_segments_are_kept_until_all_in_them_is_written(bench):
     log(end, *range(100), size=10_000)
     until(shipper, lambda: end.position(False) == 100)
     end.used_bytes()
-    assert len(end._segments) > 2
+    assert len(end._bound.segments) > 2
     bench.server.write("app")
     until(shipper, lambda: end.position(True) == 100)
     end.used_bytes()
-    assert len(end._segments) == 1
+    assert len(end._bound.segments) == 1
 
 
 def test_without_writers_the_stream_releases(bench):
@@ -390,7 +390,7 @@ def test_without_writers_the_stream_releases(bench):
     log(end, *range(100), size=10_000)
     until(shipper, lambda: end.position(True) == end.position(False) == 100)
     end.used_bytes()
-    assert len(end._segments) == 1
+    assert len(end._bound.segments) == 1
 
 
 # -- dead producers ---------------------------------------------------------------------------------

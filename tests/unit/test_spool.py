@@ -117,7 +117,7 @@ def test_rewinding_passes_no_segment_over_because_an_empty_one_lies_behind(rig):
     mapped = segment.create(directory, 2, 3, segment.SMALLEST)
     segment.put_continues(end._map, end._position, 2)
     end._number, end._map, end._position = 2, mapped, segment.FIRST_FRAME
-    end._segments.append((2, len(mapped)))
+    end._bound.add(2, 3, len(mapped))
     rig.append(segment.SMALLEST)
     rig.look()
     while rig.read():
