@@ -3,7 +3,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 3
+WORKERS ?= 4
 TESTS ?= tests
 # What the running Python offers of the faster tracers; plain coverage.py decides on older ones.
 CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
@@ -22,7 +22,7 @@ demo: $(VENV)/.stamp-demo
 
 test: $(VENV)/.stamp-dev
 	@rm -f .coverage .coverage.*
-	@COVERAGE_CORE=$(CORE) $(BIN)/python -m coverage run -m pytest -n $(WORKERS) $(TESTS); status=$$?; \
+	@COVERAGE_CORE=$(CORE) $(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist worksteal $(TESTS); status=$$?; \
 	$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report; \
 	exit $$status
 
