@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from redislogkit import zstd
 from redislogkit.config_explain import KeyPath, Problem, hint, rule, shown, unknown_key
 from redislogkit.config_schema import (
     VERSION,
@@ -285,7 +284,7 @@ def rules_of(section: Section) -> Iterator[tuple[str, str]]:
     elif isinstance(section, StreamConfig):
         if section.layout == "records" and section.compression in ("zlib", "zstd"):
             yield "compression", 'has no effect with layout = "records"; it must be "auto" or "none"'
-        if section.compression == "zstd" and not _zstd_is_installed():
+        if section.compression == "zstd" and not zstd.is_installed():
             yield "compression", f"must be something else, {_ZSTD_IS_MISSING}"
     elif isinstance(section, ProducerConfig) and section.on_full == "block" and not section.block_timeout:
         yield "block_timeout", 'must be > 0 with on_full = "block"'
@@ -308,19 +307,10 @@ def _file_rules(writer: FileWriterConfig) -> Iterator[tuple[str, str]]:
     for name, need in needs.items():
         if getattr(writer, name) != defaults[name]:
             yield name, f"has no effect without {need}"
-    if writer.compress == "zstd" and not _zstd_is_installed():
+    if writer.compress == "zstd" and not zstd.is_installed():
         yield "compress", f"must be something else, {_ZSTD_IS_MISSING}"
     if os.path.isdir(writer.path):
         yield "path", "must be a file, and there is a folder"
 
 
-_ZSTD_IS_MISSING: Final = "because zstd is not installed (pip install 'redislogkit[zstd]')"
-
-
-def _zstd_is_installed() -> bool:
-    if sys.version_info >= (3, 14):
-        return importlib.util.find_spec("_zstd") is not None
-    return (
-        importlib.util.find_spec("backports") is not None
-        and importlib.util.find_spec("backports.zstd") is not None
-    )
+_ZSTD_IS_MISSING: Final = f"because zstd is not installed ({zstd.HOW_TO_INSTALL})"

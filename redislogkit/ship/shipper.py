@@ -28,11 +28,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from redislogkit import record
+from redislogkit.config import Config
 from redislogkit.errors import RedislogkitError, ServerAwayError
 from redislogkit.ship.spools import SpoolSet
 from redislogkit.spool import doorbell as doorbells
 from redislogkit.spool.shipper_end import ShipperEnd
-from redislogkit.stream import batch
+from redislogkit.stream import address, batch
 from redislogkit.stream.client import FULL, LOST, Position
 
 #: Raw bytes that end the wait for company, and that one entry has at most (but for one large record).
@@ -94,6 +95,20 @@ class ShipperSettings(NamedTuple):
     """Writers that will read the stream: nothing is trimmed before they have."""
     own: str = ""
     """Producer whose spools alone are shipped while alive (thread mode); empty: all but those."""
+
+    @classmethod
+    def of(cls, config: Config, own: str = "") -> ShipperSettings:
+        """Return what a configuration says."""
+        groups = address.groups(config)
+        return cls(
+            root=os.path.join(config.stream_dir, "spool"),
+            flush_interval=config.producer.flush_interval,
+            buffer_size=config.producer.buffer_size,
+            max_records=config.stream.max_records,
+            writers=groups if config.producer.ack == "writer" else (),
+            registered=groups,
+            own=own,
+        )
 
 
 class Status(NamedTuple):

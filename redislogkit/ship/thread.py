@@ -41,15 +41,7 @@ class OwnThread:
         self.reports: deque[str] = deque(maxlen=100)
         """What the shipper had to say, newest last."""
         url = address.resolve(config)
-        settings = ShipperSettings(
-            root=os.path.join(config.stream_dir, "spool"),
-            flush_interval=config.producer.flush_interval,
-            buffer_size=config.producer.buffer_size,
-            max_records=config.stream.max_records,
-            writers=address.groups(config) if config.producer.ack == "writer" else (),
-            registered=address.groups(config),
-            own=producer,
-        )
+        settings = ShipperSettings.of(config, own=producer)
         encode = encoding.encoder(config)
         self._bell = Doorbell(f"{bell_path}.new")
         self._bell_identity = _identity(self._bell.fileno())

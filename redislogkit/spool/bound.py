@@ -89,7 +89,7 @@ class Bound:
 
     def _give_up_oldest(self, wanted: int) -> bool:
         # What was put here in doubt may be nowhere else, and nobody could tell whether it is lost.
-        spared = 1 if self.segments[0].number == 1 and self._words[header.SHIPPED] < self._doubted else 0
+        spared = 1 if self.segments[0].number == 1 and self._words[header.WRITTEN] < self._doubted else 0
         while not self._has_room(wanted) and len(self.segments) > spared + 1:
             number, first, _ = self.segments[spared]
             self._words[header.DISCARDED] = number + 1

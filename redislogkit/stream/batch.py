@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from redislogkit import record
+from redislogkit import zstd as zstandard
 from redislogkit.errors import ConfigError, CorruptDataError
 from redislogkit.record import Facts, Item
 
@@ -105,7 +105,7 @@ def _decode_leniently(data: bytes) -> list[DecodedRun]:
 def compressor(setting: str) -> tuple[str, Compress]:
     """Return codec name and function for ``stream.compression``. Raises ``ConfigError``."""
     if setting in ("auto", "zstd"):
-        zstd = zstd_module()
+        zstd = zstandard.module()
         if zstd is not None:
             return "zstd", lambda data: zstd.compress(data, 1)
         if setting == "zstd":
@@ -130,7 +130,7 @@ def decompress(codec: str, data: bytes) -> bytes:
             inflater = zlib.decompressobj()
             return _bounded(inflater.decompress(data, MAX_INFLATED), not inflater.eof)
         if codec == "zstd":
-            zstd = zstd_module()
+            zstd = zstandard.module()
             if zstd is None:
                 # Nothing is wrong with the entry: it is waited for whoever can read it.
                 raise ConfigError(
@@ -155,19 +155,6 @@ def _bounded(data: bytes, more: bool) -> bytes:
     if more:
         raise CorruptDataError(f"entry is cut off or inflates to more than {MAX_INFLATED} bytes")
     return data
-
-
-@cache
-def zstd_module() -> Any:
-    """Return the module for zstd, None where none is installed."""
-    try:
-        from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
-    except ImportError:
-        try:
-            from backports import zstd
-        except ImportError:
-            return None
-    return zstd
 
 
 def _array_head(count: int) -> bytes:

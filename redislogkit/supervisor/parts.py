@@ -26,14 +26,7 @@ _PREDECESSOR_TIMEOUT: Final = 5.0
 def ship(config: Config, _name: str, link: Link, drain_timeout: float) -> int:
     """Run the shipper; return the exit code."""
     _allow_many_files()
-    settings = ShipperSettings(
-        root=os.path.join(config.stream_dir, "spool"),
-        flush_interval=config.producer.flush_interval,
-        buffer_size=config.producer.buffer_size,
-        max_records=config.stream.max_records,
-        writers=address.groups(config) if config.producer.ack == "writer" else (),
-        registered=address.groups(config),
-    )
+    settings = ShipperSettings.of(config)
     bell = Doorbell(launch.doorbell_path(config))
     shipper = Shipper(settings, _connector(config), encoding.encoder(config), bell, link.report)
     drained = shipper.run(

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Final, cast
 
+from redislogkit import zstd as zstandard
 from redislogkit.errors import ConfigError
 from redislogkit.rotation import COMPRESSED_SUFFIXES
-from redislogkit.stream.batch import zstd_module
 from redislogkit.verify.comparison import Comparison, begins_with, compare
 from redislogkit.writers import archive
 from redislogkit.writers.archive import Identity
@@ -56,7 +56,7 @@ class LogFile:
             if self.path.endswith(".gz"):
                 yield gzip.GzipFile(fileobj=raw, mode="rb")
             elif self.path.endswith(".zst"):
-                zstd: Any = zstd_module()
+                zstd: Any = zstandard.module()
                 if zstd is None:
                     problem = f"{self.path} can not be read without zstd; install it with: pip install "
                     raise ConfigError([problem + '"redislogkit[zstd]"'])

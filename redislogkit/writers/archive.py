@@ -38,7 +38,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import gzip
-import importlib
 import os
 import re
 import stat
@@ -47,9 +46,9 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
-from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeAlias, cast
+from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias, cast
 
-from redislogkit import rotation
+from redislogkit import rotation, zstd
 from redislogkit.config import FileWriterConfig
 from redislogkit.errors import ConfigError
 from redislogkit.rotation import COMPRESSED_SUFFIXES, Archive, ArchiveName, Rename, Step
@@ -60,7 +59,6 @@ _CHUNK: Final = 256 * 1024
 #: zcat and lnav are quick with any level; these are the usual ones.
 _GZIP_LEVEL: Final = 6
 _ZSTD_LEVEL: Final = 3
-_ZSTD_MODULES: Final = ("compression.zstd", "backports.zstd")
 #: Archives expire by age also while nothing is rotated.
 _AGE_CHECK_SECONDS: Final = 3_600.0
 #: Seconds between attempts at a rotation that failed.
@@ -162,34 +160,25 @@ def _identity(info: os.stat_result) -> Identity:
 
 def check_method(method: Literal["none", "gzip", "zstd"]) -> None:
     """Raise ``ConfigError`` when this Python can not compress by ``method``."""
-    if method == "zstd" and _zstd() is None:
+    if method == "zstd" and not zstd.is_installed():
         problem = (
             'compress must be "none" or "gzip" where zstd is not installed, got "zstd"; '
-            'install it with: pip install "redislogkit[zstd]"'
+            f"install it with: {zstd.HOW_TO_INSTALL}"
         )
         raise ConfigError([problem])
-
-
-def _zstd() -> Any:
-    for name in _ZSTD_MODULES:
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    return None
 
 
 def _packer(raw: BinaryIO, suffix: str) -> BinaryIO:
     if suffix == ".gz":
         # Without name and time in the head: the number in the name changes, the time stands in the file's own.
         return cast("BinaryIO", gzip.GzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0))
-    return cast("BinaryIO", _zstd().ZstdFile(raw, "wb", level=_ZSTD_LEVEL))
+    return cast("BinaryIO", zstd.module().ZstdFile(raw, "wb", level=_ZSTD_LEVEL))
 
 
 def _unpacker(raw: BinaryIO, suffix: str) -> BinaryIO:
     if suffix == ".gz":
         return cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb"))
-    return cast("BinaryIO", _zstd().ZstdFile(raw, "rb"))
+    return cast("BinaryIO", zstd.module().ZstdFile(raw, "rb"))
 
 
 def _chunks(stream: BinaryIO, stopped: Callable[[], bool]) -> Iterator[bytes]:

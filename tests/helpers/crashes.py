@@ -38,9 +38,9 @@ from typing import Any, ClassVar, Final, NamedTuple, NoReturn
 
 import redis
 
+from redislogkit import zstd
 from redislogkit.ship import shipper as shipping
 from redislogkit.spool import header, segment
-from redislogkit.stream import batch
 from redislogkit.stream.client import StreamClient, _scripts
 from redislogkit.writers import base
 from tests.helpers.server import client
@@ -484,7 +484,7 @@ def warm_up() -> None:
     """Load what a run would load, for all children to share."""
     for module in ("filelock", "gzip", "shutil"):
         importlib.import_module(module)
-    batch.zstd_module()
+    zstd.module()
     for script in ("append", "attach", "claim", "confirm", "join", "positions"):
         _scripts(script)
     gc.collect()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from redislogkit import zstd
 from redislogkit.config import FileWriterConfig
 from redislogkit.errors import ConfigError
 from redislogkit.writers import archive
@@ -76,7 +77,7 @@ def read(path: Path) -> str:
     if path.suffix == ".gz":
         data = gzip.decompress(data)
     elif path.suffix == ".zst":
-        data = archive._zstd().decompress(data)
+        data = zstd.module().decompress(data)
     return data.decode()
 
 
@@ -318,7 +319,7 @@ def test_what_is_newer_than_a_file_is_listed_behind_it(logs):
 
 @pytest.mark.parametrize(("method", "suffix"), [("gzip", ".gz"), ("zstd", ".zst")])
 def test_released_archives_are_compressed(logs, method, suffix):
-    if method == "zstd" and archive._zstd() is None:
+    if method == "zstd" and not zstd.is_installed():
         pytest.skip("zstd is not installed")
     logs.start(compress=method, backup_count=5)
     for _ in range(3):
@@ -523,7 +524,7 @@ def test_without_work_there_is_no_thread(logs):
 
 
 def test_zstd_that_is_missing_is_a_clear_error(logs, monkeypatch):
-    monkeypatch.setattr(archive, "_ZSTD_MODULES", ("redislogkit_no_such_module",))
+    monkeypatch.setattr(zstd, "is_installed", lambda: False)
     with pytest.raises(ConfigError, match=r'compress must be .* got "zstd"; install it with: pip install'):
         logs.start(compress="zstd")
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redislogkit import record
+from redislogkit import record, zstd
 from redislogkit.errors import ConfigError, CorruptDataError
 from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.stream import batch, entries
@@ -212,7 +212,7 @@ def test_a_zlib_stream_without_its_checksum_is_refused():
 def test_codecs_are_chosen_by_what_is_installed(monkeypatch):
     assert batch.compressor("auto")[0] == "zstd"
     assert batch.compressor("none")[0] == "none"
-    monkeypatch.setattr(batch, "zstd_module", lambda: None)
+    monkeypatch.setattr(zstd, "module", lambda: None)
     assert batch.compressor("auto")[0] == "zlib"
     with pytest.raises(ConfigError, match=r"backports\.zstd"):
         batch.compressor("zstd")
@@ -245,6 +245,6 @@ def test_an_entry_for_which_there_is_no_memory_now_is_no_corrupt_one(monkeypatch
     class Module:
         ZstdDecompressor = Codec
 
-    monkeypatch.setattr(batch, "zstd_module", lambda: Module)
+    monkeypatch.setattr(zstd, "module", lambda: Module)
     with pytest.raises(MemoryError):
         batch.decompress("zstd", b"")

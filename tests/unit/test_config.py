@@ -19,7 +19,7 @@ import msgspec
 import pytest
 import tomli
 
-from redislogkit import config_reader
+from redislogkit import zstd
 from redislogkit.config import (
     Config,
     FileWriterConfig,
@@ -535,7 +535,7 @@ def test_other_combinations_that_can_not_work_are_refused():
 
 
 def test_zstd_that_is_not_installed_is_refused(monkeypatch):
-    monkeypatch.setattr(config_reader, "_zstd_is_installed", lambda: False)
+    monkeypatch.setattr(zstd, "is_installed", lambda: False)
     assert "pip install 'redislogkit[zstd]'" in problem(one("stream.compression", "zstd"))
     assert "pip install" in problem({"writers": {"app": {**FILE, "when": "D", "compress": "zstd"}}})
 
@@ -568,7 +568,7 @@ def test_zstd_is_found_where_it_can_be_imported():
     for name in names:
         with contextlib.suppress(ImportError):
             importable = bool(importlib.import_module(name))
-    assert config_reader._zstd_is_installed() is importable
+    assert zstd.is_installed() is importable
 
 
 def test_odd_keys_are_refused_on_one_line():

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from redislogkit import __main__
+from redislogkit import __main__, zstd
 from redislogkit import config as configuration
 from redislogkit.errors import ConfigError
-from redislogkit.stream.batch import zstd_module
 from redislogkit.verify.sequences import Range
 from redislogkit.verify.verdict import Fault, Result
 from redislogkit.verify.verification import verify
@@ -138,9 +137,9 @@ def test_a_gzip_backup_is_known_by_its_content(log):
     assert (result.faults, result.records) == ([], 10)
 
 
-@pytest.mark.skipif(zstd_module() is None, reason="zstd is not installed")
+@pytest.mark.skipif(not zstd.is_installed(), reason="zstd is not installed")
 def test_a_zstd_backup_is_known_by_its_content(log):
-    compressed(log.backup(1), zstd_module().compress, ".zst")
+    compressed(log.backup(1), zstd.module().compress, ".zst")
     result = log.verify()
     assert (result.faults, result.records) == ([], 10)
 
