@@ -223,7 +223,8 @@ def gunicorn(app: Application) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         process = app.start(
             "-m", "gunicorn", "--preload", "--workers", 4, "--max-requests", 20, "--max-requests-jitter", 10,
-            "--no-control-socket", "--log-level", "warning", "--bind", f"fd://{listener.fileno()}",
+            # A worker that has just been forked misses its SIGTERM and is killed when that time is over.
+            "--graceful-timeout", 2, "--no-control-socket", "--log-level", "warning", "--bind", f"fd://{listener.fileno()}",
             "tests.programs.gunicorn_app:application",
             pass_fds=(listener.fileno(),),
         )  # fmt: skip
