@@ -61,6 +61,8 @@ CAUSE: Final = 9
 COUNTED: Final = 10
 TOLD: Final = 11
 LOST: Final = 16
+#: Words that hold sequences or numbers of segments.
+POSITIONS: Final = (SHIPPED, WRITTEN, RELEASED, DISCARDED, EMITTED, FIRST, COUNTED, TOLD)
 GAPS: Final = 24
 _MOST_GAPS: Final = 32
 

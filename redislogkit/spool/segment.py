@@ -137,7 +137,7 @@ def find_frame(mapped: mmap.mmap, position: int, after: int) -> int | None:
     Its sequence is above ``after``, by less than a segment could hold, so the upper five bytes of it are one of
     two values. That keeps the search fast: a pattern finds the few places that can be a head, the CRC decides.
     """
-    upper = {re.escape(struct.pack("<Q", after + distance)[3:]) for distance in (1, LARGEST)}
+    upper = {re.escape(struct.pack("<Q", min(after + distance, 2**64 - 1))[3:]) for distance in (1, LARGEST)}
     head = re.compile(rb"(?s)(?!\0{4})(?=.{11}(?:" + b"|".join(sorted(upper)) + rb"))")
     for match in head.finditer(mapped, position + 1):
         frame = read_frame(mapped, match.start())

@@ -33,6 +33,8 @@ from redislogkit.record import Facts
 from redislogkit.spool import header, segment
 
 Report = Callable[[str], None]
+#: No sequence or segment number is as large.
+_IMPOSSIBLE: Final = 2**62
 
 
 class Run(NamedTuple):
@@ -70,6 +72,10 @@ class ShipperEnd:
             self._header.close()
             raise
         self._words = self._header.words
+        if any(self._words[word] >= _IMPOSSIBLE for word in header.POSITIONS):
+            report(f"{directory}: the positions in its header are damaged, and are found out anew")
+            for word in header.POSITIONS:
+                self._words[word] = 0
         self._current: _Segment | None = None
         # Number → highest sequence in it and before, of segments read to the end.
         self._read_segments: dict[int, int] = {}

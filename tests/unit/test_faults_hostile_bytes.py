@@ -203,6 +203,20 @@ def test_a_spool_of_anything_stops_nobody_and_makes_nothing_up(
             assert host.reports or named or len(victims) == 8
 
 
+@pytest.mark.parametrize("word", [*header.POSITIONS, header.CAUSE, header.LOST])
+def test_a_header_with_impossible_numbers_costs_no_record(word: int) -> None:
+    with pytest.MonkeyPatch.context() as patch, _folder() as place:
+        patch.setattr(shipping, "_HOUSEKEEPING", 0.0)
+        patch.setattr(shipping, "_POSITIONS_PAUSE", 0.0)
+        host = Host(place)
+        page = host.root / "victim-0" / header.NAME
+        data = bytearray(page.read_bytes())
+        data[word * 8 : word * 8 + 8] = b"\xff" * 8
+        page.write_bytes(data)
+        numbers = [n for p, n, item in host.ship() if p == "victim" and isinstance(item, Record)]
+        assert numbers == list(range(1, 9))
+
+
 # --- the note of the supervisor, locks ---------------------------------------------------------------------
 
 anything = st.recursive(
