@@ -145,6 +145,13 @@ def _count(text: str) -> int:
     return number
 
 
+def _processes(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 50:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 50, got {text}")
+    return number
+
+
 # --- writers -----------------------------------------------------------------------------------------------
 
 
@@ -176,13 +183,6 @@ def _writers(source: str | None, drop: str | None) -> int:
         note = "" if name in configured else "   not configured here"
         print(f"{name:30} written up to {position}{note}")
     return EXIT_OK
-
-
-def _processes(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 50:
-        raise argparse.ArgumentTypeError(f"must be from 1 to 50, got {text}")
-    return number
 
 
 # --- verify ------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class _Held:
 
     def is_one_of(self, files: Sequence[LogFile]) -> bool:
         """True when it still has a name among these."""
-        identity = _identity(os.fstat(self.fd))
+        identity = Identity.of(os.fstat(self.fd))
         return any(file.identity == identity for file in files)
 
 
@@ -73,7 +73,7 @@ class Followed:
                 fd = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                 status = os.fstat(fd)
                 # Renamed since, it is found under its new name; unchanged since the beginning, it has nothing of ours.
-                if _identity(status) == file.identity and self._is_of_now(file.path, status):
+                if Identity.of(status) == file.identity and self._is_of_now(file.path, status):
                     begin = status.st_size if skip else 0
                     self._held[file.identity] = _Held(fd, begin, os.path.basename(file.path))
                 else:
@@ -138,7 +138,3 @@ class Followed:
         for held in self._held.values():
             os.close(held.fd)
         self._held.clear()
-
-
-def _identity(status: os.stat_result) -> Identity:
-    return Identity(status.st_dev, status.st_ino)

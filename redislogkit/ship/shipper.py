@@ -35,6 +35,7 @@ from redislogkit.spool import doorbell as doorbells
 from redislogkit.spool.shipper_end import ShipperEnd
 from redislogkit.stream import address, batch
 from redislogkit.stream.client import FULL, LOST, Position
+from redislogkit.trouble import Trouble
 
 #: Raw bytes that end the wait for company, and that one entry has at most (but for one large record).
 FULL_BATCH: Final = 64 * 1024
@@ -154,8 +155,6 @@ class Shipper:
         self._pending_since = 0.0
         self._entries: list[batch.Entry] = []
         self._refused = False
-        self._failures = 0
-        self._away_since = 0.0
         self._next_try = 0.0
         self._next_positions = 0.0
         self._positions_pause = _POSITIONS_PAUSE
@@ -165,8 +164,7 @@ class Shipper:
         self._sleeping = False
         self._collected_before = -1
         self._rings = 0
-        self._error = ""
-        self._told: set[str] = set()  # reasons given since the last success
+        self._trouble = Trouble(report)
         self.shipped_records = 0
         self._overflow = -1  # as it was told last
         self._next_overflow = 0.0
@@ -226,7 +224,7 @@ class Shipper:
     def status(self) -> Status:
         """Counts for the supervisor."""
         outstanding = sum(not self._is_safe(spool) for spool in self._spools.values())
-        return Status(self._spools.living, outstanding, len(self._spools), self._error, self._rings)
+        return Status(self._spools.living, outstanding, len(self._spools), self._trouble.reason, self._rings)
 
     def is_drained(self) -> bool:
         """True when all that was there at the beginning of draining is safe, and the dead are buried."""
@@ -555,25 +553,15 @@ class Shipper:
         self._hold_back(str(error), _LONGEST_PAUSE)
 
     def _hold_back(self, reason: str, longest: float) -> None:
-        now = time.monotonic()
-        if not self._failures:
-            self._away_since = now
-        patient = now - self._away_since <= _PATIENCE
-        if not patient:
-            self._error = reason
-            if reason not in self._told:
-                self._told.add(reason)
-                self._report(f"waiting: {reason}")
-        self._failures += 1
-        # While a server is just starting, each pause is one that a user waits for.
-        pause = _FIRST_PAUSE if patient else min(_FIRST_PAUSE * 2 ** min(self._failures, 10), longest)
-        self._next_try = now + pause * random.uniform(0.5, 1.0)
+        if self._trouble.add(reason, _PATIENCE):
+            pause = _FIRST_PAUSE  # while a server is just starting, each pause is one that a user waits for
+        else:
+            pause = min(_FIRST_PAUSE * 2 ** min(self._trouble.failures, 10), longest)
+        self._next_try = time.monotonic() + pause * random.uniform(0.5, 1.0)
 
     def _recovered(self) -> None:
-        if self._error:
-            self._report("the stream takes records again")
-        self._told.clear()
-        self._error, self._failures, self._next_try = "", 0, 0.0
+        self._trouble.is_over("the stream takes records again")
+        self._next_try = 0.0
 
     def _disconnect(self) -> None:
         if self._client is not None:

@@ -7,15 +7,14 @@ An identity alone proves nothing: the number of a file that was deleted is given
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
-from typing import Any, Final, cast
+from typing import Final, cast
 
-from redislogkit import zstd as zstandard
+from redislogkit import zstd
 from redislogkit.errors import ConfigError
 from redislogkit.rotation import COMPRESSED_SUFFIXES
 from redislogkit.verify.comparison import Comparison, begins_with, compare
@@ -53,16 +52,14 @@ class LogFile:
             OSError: It can not be read.
         """
         with open(self._descriptor(), "rb") as raw:
-            if self.path.endswith(".gz"):
-                yield gzip.GzipFile(fileobj=raw, mode="rb")
-            elif self.path.endswith(".zst"):
-                zstd: Any = zstandard.module()
-                if zstd is None:
-                    problem = f"{self.path} can not be read without zstd; install it with: pip install "
-                    raise ConfigError([problem + '"redislogkit[zstd]"'])
-                yield cast("BufferedIOBase", zstd.ZstdFile(raw, "rb"))
-            else:
+            suffix = os.path.splitext(self.path)[1]
+            if suffix not in COMPRESSED_SUFFIXES.values():
                 yield raw
+                return
+            if suffix == ".zst" and zstd.module() is None:
+                problem = f"{self.path} can not be read without zstd; install it with: {zstd.HOW_TO_INSTALL}"
+                raise ConfigError([problem])
+            yield cast("BufferedIOBase", archive.unpacker(raw, suffix))
 
     def head(self) -> bytes:
         """Return the beginning of its text; what can be read of it. Raises what `open` does."""
@@ -79,7 +76,7 @@ class LogFile:
             with contextlib.suppress(FileNotFoundError):
                 fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 status = os.fstat(fd)
-                if (status.st_dev, status.st_ino) == self.identity:
+                if Identity.of(status) == self.identity:
                     self.path = path
                     return fd
                 os.close(fd)
@@ -93,7 +90,7 @@ def list_files(paths: Iterable[str]) -> list[LogFile]:
         with contextlib.suppress(FileNotFoundError):
             status = os.lstat(path)
             if stat.S_ISREG(status.st_mode):
-                found.append(LogFile(path, Identity(status.st_dev, status.st_ino), status.st_size))
+                found.append(LogFile(path, Identity.of(status), status.st_size))
     return found
 
 

@@ -40,8 +40,6 @@ from redislogkit.writers.chunk import Chunk
 #: How often a writer at work may change what is being looked at.
 _ATTEMPTS: Final = 8
 _PAUSE: Final = 0.05
-#: An index file that is shorter has no chunk: its first frame takes as much at most.
-_SHORTEST_INDEX: Final = 27
 
 
 def verify(config: Config, paths: Sequence[str] = ()) -> list[Result]:
@@ -212,7 +210,7 @@ class _Verification:
             except ValueError as error:
                 self._index_is_whole = False
                 # A writer that was killed when it had just made it leaves one without a chunk.
-                if os.path.getsize(path) > _SHORTEST_INDEX:
+                if os.path.getsize(path) > index.LONGEST_HEAD:
                     self._fault("unproven", "", f"the index {path} is damaged: {error}")
                 continue
             for chunks in _generations(found.chunks):

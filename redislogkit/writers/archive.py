@@ -71,6 +71,11 @@ class Identity(NamedTuple):
     device: int
     inode: int
 
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """Return that of the file with this status."""
+        return cls(status.st_dev, status.st_ino)
+
 
 class _Sum(NamedTuple):
     size: int
@@ -123,7 +128,7 @@ def behind(config: FileWriterConfig, identity: Identity) -> list[str]:
 def identity_of(path: str) -> Identity | None:
     """Return what names the regular file ``path``; None when there is none. Raises ``OSError``."""
     info = _stat_file(path)
-    return _identity(info) if info else None
+    return Identity.of(info) if info else None
 
 
 def _names(path: str) -> set[str]:
@@ -136,7 +141,7 @@ def _archives(config: FileWriterConfig) -> list[tuple[Archive, Identity, Archive
     owned = rotation.owned(config.path, _names(config.path), config.naming, config.backup_count)
     found = ((name, _stat_file(name.path)) for name in owned)
     return [
-        (Archive(name.path, info.st_mtime, info.st_size), _identity(info), name)
+        (Archive(name.path, info.st_mtime, info.st_size), Identity.of(info), name)
         for name, info in found
         if info
     ]
@@ -149,10 +154,6 @@ def _stat_file(path: str) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     return info if stat.S_ISREG(info.st_mode) else None
-
-
-def _identity(info: os.stat_result) -> Identity:
-    return Identity(info.st_dev, info.st_ino)
 
 
 # --- compressing -------------------------------------------------------------------------------------------
@@ -175,7 +176,8 @@ def _packer(raw: BinaryIO, suffix: str) -> BinaryIO:
     return cast("BinaryIO", zstd.module().ZstdFile(raw, "wb", level=_ZSTD_LEVEL))
 
 
-def _unpacker(raw: BinaryIO, suffix: str) -> BinaryIO:
+def unpacker(raw: BinaryIO, suffix: str) -> BinaryIO:
+    """Return what reads the text of a compressed archive with this ``suffix``; zstd has to be installed for ``.zst``."""
     if suffix == ".gz":
         return cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb"))
     return cast("BinaryIO", zstd.module().ZstdFile(raw, "rb"))
@@ -213,8 +215,8 @@ def _pack(source: BinaryIO, target: str, suffix: str, stopped: Callable[[], bool
         _copy_facts(raw.fileno(), info)
         os.fsync(raw.fileno())
         raw.seek(0)
-        with _unpacker(raw, suffix) as unpacker:
-            if _sum(unpacker, stopped) != (size, crc):
+        with unpacker(raw, suffix) as packed:
+            if _sum(packed, stopped) != (size, crc):
                 raise OSError(errno.EIO, "what was read back differs from what was written", target)
 
 
@@ -233,7 +235,7 @@ def _copy_facts(fd: int, info: os.stat_result) -> None:
 def _same_content(original: str, compressed: str, suffix: str) -> bool:
     """True when ``compressed`` is whole and holds the bytes of ``original``."""
     try:
-        with open(original, "rb") as plain, open(compressed, "rb") as raw, _unpacker(raw, suffix) as packed:
+        with open(original, "rb") as plain, open(compressed, "rb") as raw, unpacker(raw, suffix) as packed:
             return _sum(plain, lambda: False) == _sum(packed, lambda: False)
     except Exception:  # not compressed at all, cut off, or no zstd to read it: then it is no twin
         return False
@@ -377,7 +379,7 @@ class Archivist:
             return None
         names = _names(self._path)
         # The inode may be that of an archive that was released, and is deleted since.
-        self._released.discard(_identity(live))
+        self._released.discard(Identity.of(live))
         steps = self._steps(start, names)
         for step in steps:
             _execute(step)
@@ -456,7 +458,7 @@ class Archivist:
         except OSError:
             os.unlink(target)  # or its records would be there twice
             raise
-        self._released.add(_identity(os.lstat(target)))
+        self._released.add(Identity.of(os.lstat(target)))
 
     def _find(self, identity: Identity) -> str | None:
         return next((archive.path for archive, own, _ in _archives(self._config) if own == identity), None)

@@ -33,6 +33,7 @@ from redislogkit.errors import (
 )
 from redislogkit.stream import entries
 from redislogkit.stream.client import Confirmation, RawEntry, StreamClient
+from redislogkit.trouble import Trouble
 from redislogkit.writers.checkpoint import Checkpoint, Mark
 from redislogkit.writers.reading import Reading, Selects
 
@@ -125,15 +126,11 @@ class Writer:
         self._client: StreamClient | None = None
         self._after = "0"
         self._count = _FIRST_ENTRIES
-        self._error = ""
-        self._told: set[str] = set()  # reasons given since the last success
-        self._failures = 0
-        self._in_doubt = (
-            False  # the destination may have what the checkpoint has not, or has lost what it had
-        )
+        self._trouble = Trouble(report)
+        # In doubt, the destination may have what the checkpoint has not, or has lost what it had.
+        self._in_doubt = False
         self._retracting = False  # what it has is for another host to write
         self._standing_by = False
-        self._away_since = 0.0
         self._written = 0
 
     # -- the loop -------------------------------------------------------------------------------
@@ -165,7 +162,7 @@ class Writer:
                 if deadline is None:
                     continue
                 # A server that is away for a moment is no reason to leave records unread.
-                read_to_the_end = not moved and (self._standing_by or not self._failures)
+                read_to_the_end = not moved and (self._standing_by or not self._trouble.failures)
                 if read_to_the_end or abandoned() or time.monotonic() >= deadline:
                     return
         finally:
@@ -173,7 +170,7 @@ class Writer:
 
     def status(self) -> WriterStatus:
         """Counts for the supervisor."""
-        return WriterStatus(self._written, self._checkpoint.entry_id.decode(), self._error)
+        return WriterStatus(self._written, self._checkpoint.entry_id.decode(), self._trouble.reason)
 
     def close(self) -> None:
         """Let go of destination, checkpoint and connection."""
@@ -231,8 +228,8 @@ class Writer:
         except GroupMissingError as error:
             self._report(f"its group is gone ({error}); it is made again and positions are published anew")
             self._disconnect()
-            self._failures += 1
-            time.sleep(min(0.02 * self._failures, _LONGEST_PAUSE))
+            self._trouble.failures += 1
+            time.sleep(min(0.02 * self._trouble.failures, _LONGEST_PAUSE))
             return True
         except LeaseLostError as error:
             self._disconnect()
@@ -304,22 +301,12 @@ class Writer:
             self._client = None
 
     def _wait_after(self, reason: str) -> None:
-        now = time.monotonic()
-        if not self._failures:
-            self._away_since = now
-        if now - self._away_since > _PATIENCE:
-            self._error = reason
-            if reason not in self._told:
-                self._told.add(reason)
-                self._report(f"waiting: {reason}")
-        self._failures += 1
-        time.sleep(min(0.02 * 2 ** min(self._failures, 7), _LONGEST_PAUSE))
+        self._trouble.add(reason, _PATIENCE)
+        time.sleep(min(0.02 * 2 ** min(self._trouble.failures, 7), _LONGEST_PAUSE))
 
     def _recovered(self) -> None:
-        if self._error:
-            self._report("goes on")
-        self._told.clear()
-        self._error, self._failures, self._standing_by = "", 0, False
+        self._trouble.is_over("goes on")
+        self._standing_by = False
 
     # -- one reading ----------------------------------------------------------------------------
 

@@ -195,7 +195,7 @@ class FileDestination:
         except BaseException:
             os.close(fd)
             raise
-        self._fd, self._identity = fd, Identity(status.st_dev, status.st_ino)
+        self._fd, self._identity = fd, Identity.of(status)
         self._end_is(status.st_size)
         if not status.st_size and self._config.fsync == "always":
             archive.sync_folder(self._path)
@@ -214,7 +214,7 @@ class FileDestination:
         """Have the right file open."""
         try:
             status = os.stat(self._path)
-            same = (status.st_dev, status.st_ino) == self._identity
+            same = Identity.of(status) == self._identity
         except FileNotFoundError:
             same = False
         if not same:

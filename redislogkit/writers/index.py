@@ -24,8 +24,8 @@ from redislogkit.writers.chunk import Chunk, Span
 
 _NAME: Final = re.compile(r"(\d{8})\.index")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-#: No index file with a chunk is shorter.
-_SHORTEST: Final = 32
+#: Most bytes that the first frame of an index file takes.
+LONGEST_HEAD: Final = 27
 
 
 class Position(NamedTuple):
@@ -135,15 +135,15 @@ class Index:
         if self._fd < 0 or not chunk.spans:
             return
         with self._failures_reported():
-            known = self._producers
-            names = [name for name in dict.fromkeys(s.producer for s in chunk.spans) if name not in known]
-            numbers = known | {name: len(known) + n for n, name in enumerate(names)}
+            known, new = self._producers, dict[str, int]()
+            for span in chunk.spans:
+                if span.producer not in known:
+                    new.setdefault(span.producer, len(known) + len(new))
+            numbers = [known[p] if (p := span.producer) in known else new[p] for span in chunk.spans]
             spans = [Span("", span.first, span.last, span.lines) for span in chunk.spans]
-            frame = _Frame(
-                names, [numbers[s.producer] for s in chunk.spans], msgspec.structs.replace(chunk, spans=spans)
-            )
+            frame = _Frame(list(new), numbers, msgspec.structs.replace(chunk, spans=spans))
             self._append(journal.frame(frame))
-            self._producers = numbers
+            known.update(new)
             self._failed = False
 
     def _append(self, frame: bytes) -> None:
@@ -210,7 +210,7 @@ def read(path: str) -> FileIndex:
 
 def _remove_unfinished(path: str) -> bool:
     """Remove an index file that was being begun when its writer was killed; True when it was that."""
-    if os.path.getsize(path) >= _SHORTEST or next(_frames(path), None):
+    if os.path.getsize(path) > LONGEST_HEAD or next(_frames(path), None):
         return False
     os.unlink(path)
     return True

@@ -82,3 +82,14 @@ def _toml_value(value: Any) -> str:
             "{" + ", ".join(f"{json.dumps(name)} = {_toml_value(item)}" for name, item in value.items()) + "}"
         )
     return json.dumps(value)
+
+
+def timed(ending: str) -> str:
+    """A program that logs "second", then prints how long ``ending`` took, and when it was over."""
+    return f"""{CONFIGURED}
+import logging.config, time
+log.info("second")
+began = time.monotonic()
+{ending}
+print(time.monotonic() - began, time.monotonic())
+"""

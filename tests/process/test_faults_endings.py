@@ -17,7 +17,7 @@ from redislogkit.writers.archive import Archivist
 from tests.helpers import filewriter
 from tests.helpers.scripts import Finished, Scripts
 from tests.helpers.server import Server
-from tests.helpers.settings import CONFIGURED, arrived, messages, settings
+from tests.helpers.settings import CONFIGURED, arrived, messages, settings, timed
 from tests.helpers.waiting import wait_until
 
 Run = Callable[..., Finished]
@@ -79,17 +79,7 @@ def test_taking_logging_down_or_setting_it_up_again_with_a_stalled_server_does_n
     )
     run_python(CONFIGURED + "log.info('first'); handle.flush(15)", json.dumps(tree))
     own_server.pause()
-    done = run_python(
-        CONFIGURED
-        + f"""
-import logging.config, time
-log.info("second")
-began = time.monotonic()
-{ending}
-print(time.monotonic() - began, time.monotonic())
-""",
-        json.dumps(tree),
-    )
+    done = run_python(timed(ending), json.dumps(tree))
     took, ended = map(float, done.out.split())
     assert done.err == ""
     assert took < 0.3 + 1.0  # other people's load on the machine

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.scripts import Finished, Scripts
 from tests.helpers.server import Server, client
-from tests.helpers.settings import CONFIGURED, arrived, messages, settings
+from tests.helpers.settings import CONFIGURED, arrived, messages, settings, timed
 from tests.helpers.waiting import wait_until
 
 Run = Callable[..., Finished]
@@ -92,17 +92,7 @@ def test_taking_logging_down_with_a_stalled_server_does_not_wait(
     tree["producer"]["shutdown_timeout"] = 0.3
     run_python(CONFIGURED + "log.info('first')", json.dumps(tree))
     own_server.pause()
-    done = run_python(
-        CONFIGURED
-        + f"""
-import logging.config, time
-log.info("second")
-began = time.monotonic()
-{ending}
-print(time.monotonic() - began, time.monotonic())
-""",
-        json.dumps(tree),
-    )
+    done = run_python(timed(ending), json.dumps(tree))
     took, ended = map(float, done.out.split())
     assert done.err == ""
     assert took < 0.3

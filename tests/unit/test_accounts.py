@@ -22,24 +22,6 @@ from tests.helpers import accounts
 from tests.helpers.spools import DEBUG, INFO, MIB, Rig, interrupted
 
 
-@pytest.fixture
-def rigs() -> Iterator[Callable[..., Rig]]:
-    made: list[Rig] = []
-
-    def make(**options: object) -> Rig:
-        made.append(Rig(**options))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for rig in made:
-        rig.remove()
-
-
-@pytest.fixture
-def rig(rigs: Callable[..., Rig]) -> Rig:
-    return rigs()
-
-
 def account(rig: Rig) -> tuple[int, int, dict[str, int], int]:
     """Emitted, written, what was lost, and spooled; true and adding up."""
     rig.check_account()

@@ -279,7 +279,7 @@ def test_a_server_that_answers_but_takes_nothing_is_reported_once_and_asked_ever
     bench.server.refusing = True
     until(shipper, lambda: bench.server.appends >= 4)
     assert bench.reports == ["waiting: OOM command not allowed"]
-    assert shipper._failures == 4
+    assert shipper._trouble.failures == 4
     bench.server.refusing = False
     until(shipper, lambda: end.position(False) == 1)
     assert bench.reports[1:] == ["the stream takes records again"]

@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,24 +36,6 @@ from tests.helpers.spools import (
     segment_files,
     used_on_disk,
 )
-
-
-@pytest.fixture
-def rigs() -> Iterator[Callable[..., Rig]]:
-    made: list[Rig] = []
-
-    def make(**options: object) -> Rig:
-        made.append(Rig(**options))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for rig in made:
-        rig.remove()
-
-
-@pytest.fixture
-def rig(rigs: Callable[..., Rig]) -> Rig:
-    return rigs()
 
 
 def causes(losses: dict[tuple[str, int], str]) -> Counter[str]:
