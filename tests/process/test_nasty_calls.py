@@ -546,6 +546,7 @@ threading.Thread(target=late).start()
     assert messages(path(tree)) == ["main is gone"]
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_forked_children_log_as_producers_of_their_own(run_python: Run, tree: dict[str, Any]):
     """From a thread, from a signal handler, from a child of a child, and with os._exit."""
     done = run_python(

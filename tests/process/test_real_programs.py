@@ -113,6 +113,7 @@ def test_a_process_pool_executor_loses_nothing(app, method):
     assert app.supervisor_log() == ""
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_a_pool_that_replaces_its_workers_loses_nothing(app):
     assert app.run("pool.py") == ""
     assert app.check().records == 60 * 40 + 60
@@ -120,6 +121,7 @@ def test_a_pool_that_replaces_its_workers_loses_nothing(app):
     assert app.supervisor_log() == ""
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_a_pool_loses_nothing_under_a_supervisor_in_the_foreground(
     tmp_path, state_dir, server_url, stream_name
 ):
