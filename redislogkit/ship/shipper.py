@@ -318,7 +318,8 @@ class Shipper:
     def _say_goodbye(self, spool: ShipperEnd) -> bool:
         """Tell the writers that a producer is complete, so that they need not remember it for ever."""
         assert self._client is not None
-        sequence = max(spool.read_sequence, spool.shipped) + 1
+        # By what was read and not by the header, where another shipper may have put what stands in another spool.
+        sequence = spool.read_sequence + 1
         goodbye = batch.RawRun(spool.facts, sequence, [record.encode(record.End())])
         # Not counted as a sequence: a daemon that logs on in another spool will take that number.
         entries = [entry._replace(last=[]) for entry in self._encode([goodbye])]

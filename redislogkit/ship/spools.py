@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable
 
 from redislogkit.errors import CorruptDataError
@@ -31,6 +32,7 @@ class SpoolSet:
         self._passed_over: set[str] = set()  # until they are tried again
         self._elsewhere: set[str] = set()  # of producers that live and are shipped by somebody else
         self._reported: set[str] = set()
+        self._spools_of: Counter[str] = Counter()  # producer → its spools here, whoever ships them
         self._sleeping = False
 
     # -- which there are ------------------------------------------------------------------------
@@ -55,6 +57,7 @@ class SpoolSet:
         if again:
             self._passed_over.clear()
         names = spool_names(self._root)
+        self._spools_of = Counter(map(_producer, names))
         here = set(names)
         for name in [name for name in self._spools if name not in here]:
             self._spools.pop(name).close()
@@ -146,17 +149,18 @@ class SpoolSet:
     # -- letting go -----------------------------------------------------------------------------
 
     def others_of(self, spool: ShipperEnd) -> bool:
-        """True when the producer has another spool."""
-        producer = spool.facts.producer
-        return any(other is not spool and other.facts.producer == producer for other in self.values())
+        """True when the producer has another spool, also one that another shipper has in its hands."""
+        return self._spools_of[_producer(os.path.basename(spool.directory))] > 1
 
     def remove(self, spool: ShipperEnd) -> None:
         """Delete the spool of a dead producer; everything in it is safe."""
-        self._spools.pop(os.path.basename(spool.directory), None)
+        name = os.path.basename(spool.directory)
+        self._spools.pop(name, None)
         try:
             spool.remove()
+            self._spools_of[_producer(name)] -= 1
         except OSError as error:
-            self._pass_over(os.path.basename(spool.directory), error)
+            self._pass_over(name, error)
 
     def close(self) -> None:
         """Let go of all; what is not confirmed stays in them."""
@@ -164,3 +168,7 @@ class SpoolSet:
         for spool in self._spools.values():
             spool.close()
         self._spools.clear()
+
+
+def _producer(name: str) -> str:
+    return name.rpartition("-")[0]

@@ -326,7 +326,8 @@ class Writer:
         self._destination.write(reading)
         if reading.ended:
             checkpoint.intend_end(reading.ended)
-        published = reading.highest | dict.fromkeys(reading.ended, -1)
+        # Of a producer that was taken for ended a spool may still wait for its position to be told.
+        published = reading.again | reading.highest | dict.fromkeys(reading.ended, -1)
         ids = [entry_id for entry_id, _ in found]
         try:
             client.confirm(self._name, Confirmation(last_id, total, published, ids, self._token))

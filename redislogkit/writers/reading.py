@@ -46,6 +46,8 @@ class Reading:
         self.items: list[Numbered] = []
         self.highest: dict[str, int] = {}
         """Producer → highest sequence read."""
+        self.again: dict[str, int] = {}
+        """Producer → sequence known to be written, where records have come again: somebody does not know it."""
         self.ended: list[str] = []
         self._steps: list[_Step] = []
         self._losses: list[int] = []  # their places among the items
@@ -57,6 +59,8 @@ class Reading:
         known = self.highest.get(producer) or self._seen(producer)
         last = first + len(items) - 1
         if last <= known:
+            if items and not isinstance(items[-1], End):
+                self.again[producer] = known
             return
         # One that was taken for dead may log on in another spool: an end counts while nothing stands behind it.
         if producer in self.ended:

@@ -78,6 +78,17 @@ def test_an_end_stands_although_what_was_before_it_comes_again():
     found.add(DecodedRun(facts("a"), 3, [End()]))
     found.add(DecodedRun(facts("a"), 1, [logged(), logged()]))
     assert (found.ended, found.highest) == (["a"], {})
+    assert found.again == {"a": 2}
+
+
+def test_what_comes_again_of_a_known_producer_has_its_position_told_again():
+    found = reading({"a": 241})
+    found.add(DecodedRun(facts("a"), 194, [logged(), logged()]))
+    found.add(DecodedRun(facts("a"), 242, [End()]))
+    assert (found.again, found.items, found.ended) == ({"a": 241}, [], ["a"])
+    again = reading({"a": 241})
+    again.add(DecodedRun(facts("a"), 195, [End()]))
+    assert again.again == {}
 
 
 runs = st.lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -424,6 +425,25 @@ def test_a_goodbye_to_a_server_that_has_lost_its_memory_is_said_again(bench):
     end.close()
     until(shipper, lambda: not bench.spools())
     assert [type(item) for _, _, item in bench.server.items()] == [End]
+
+
+def test_a_producer_whose_next_spool_another_shipper_has_gets_no_goodbye(bench):
+    """A daemon has closed its descriptors: a thread that ships finds the lock free, and takes the spool for its own."""
+    end = bench.producer("p")
+    log(end, 1, 2)
+    fcntl.flock(end._header.fd, fcntl.LOCK_UN)  # as closing it does
+    of_a_thread, of_the_host = bench.shipper(own="somebody else"), bench.shipper()
+    until(of_a_thread, lambda: bench.shipped() == [("p", 1), ("p", 2)])
+    log(end, 3)
+    until(of_the_host, lambda: ("p", 3) in bench.shipped())
+    bench.server.written["app"] = {"p": 2}
+    for _ in range(5):
+        of_a_thread.step()
+    assert not any(isinstance(item, End) for _, _, item in bench.server.items())
+    end.close()
+    bench.server.write("app")
+    until(of_the_host, lambda: not bench.spools())
+    assert [(p, n) for p, n, item in bench.server.items() if isinstance(item, End)] == [("p", 4)]
 
 
 def test_of_a_producers_two_spools_the_older_is_read_to_its_end_first(bench):

@@ -271,6 +271,18 @@ def test_a_producer_that_has_ended_is_forgotten_by_the_stream_but_not_doubled(ru
     assert run.stream.confirmations[-1].positions == {"aaaa": -1}
 
 
+def test_a_producer_that_was_taken_for_ended_has_its_position_published_when_its_records_come_again(run):
+    """Else the spool that they come from would wait for ever for them to be written."""
+    run.stream.add((A, 1, [logged("a1")]))
+    run.stream.add((A, 2, [End()]))
+    run.go()
+    run.stream.add((A, 1, [logged("a1")]))
+    run.go()
+    assert run.lines.texts() == ["a1"]
+    assert run.checkpoint.ended == {"aaaa": 1}
+    assert run.stream.confirmations[-1].positions == {"aaaa": 1}
+
+
 @pytest.mark.parametrize("confirmed", [True, False])
 def test_a_kill_around_the_confirmation_of_an_end_forgets_nothing(run, monkeypatch, confirmed):
     run.stream.add((A, 1, [logged("a1")]), (B, 1, [logged("b1")]))
