@@ -16,7 +16,7 @@ from string import Template
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from redislogkit.record import Facts, Record, attributes
+from redislogkit.record import Facts, attributes, build
 
 Style = Literal["%", "{", "$"]
 
@@ -312,8 +312,8 @@ class _Extra(int):
 
 def _sample() -> _Sample:
     facts = Facts("producer", "host", 1, "MainProcess", 0.0, 0)
-    record = Record(
-        0.0, 20, "INFO", "name", "message", "/file.py", 1, "function", 1, "MainThread", "task", "", ""
+    record = build(
+        0.0, 20, "INFO", "name", "message", "/file.py", 1, "function", 1, "MainThread", task_name="task"
     )
     return _Sample(attributes(record, facts, 1), asctime="1970-01-01 00:00:00,000")
 

@@ -1,8 +1,10 @@
 """``LogRecord`` → record → bytes and back. Pure: no file, no clock, no socket.
 
 A record is stored as one msgpack array. What does not change within a process stands once in its
-`Facts`; a `Record` carries an attribute of its own only where it differs (``overrides``), so that
-a record passed on from another process (``QueueListener``) keeps its origin.
+`Facts`; a record carries an attribute of its own only where it differs (``overrides``), so that
+a record passed on from another process (``QueueListener``) keeps its origin. What is the same for all records of one
+line of code, its `Site`, stands in each record, but as bytes that are encoded once and decoded once; the same goes for
+the thread. Most records have nothing else, and are a plain `Record`; others are a `RichRecord`.
 
 Encoding must never fail and never hurt the caller, and what was encoded must decode in any other process:
 extras that are not plain data, and records that msgpack refuses (lone surrogates, huge integers), go through
@@ -18,7 +20,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -69,27 +71,110 @@ class Facts(msgspec.Struct, array_like=True, frozen=True):
     """True where a thread of the producer ships the spool (``ship = "thread"``)."""
 
 
-class Record(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
-    """One log event, independent of ``logging.LogRecord``."""
+class Site(msgspec.Struct, array_like=True, frozen=True):
+    """Where a record was logged: the same for all records of one logging call in the code."""
 
-    created: Time
     levelno: int
     levelname: str
     name: str
-    message: str
+    """Of the logger."""
     pathname: str
     lineno: int
     function: str
-    thread: int | None
-    thread_name: str | None
+
+
+class Record(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
+    """One log event, independent of ``logging.LogRecord``: one without anything special."""
+
+    created: Time
+    message: str
+    site: bytes
+    """Its `Site`, encoded."""
+    by: bytes
+    """Identifier and name of its thread, encoded."""
+
+    @property
+    def levelno(self) -> int:
+        """Number of its level."""
+        return site_of(self.site).levelno
+
+    @property
+    def levelname(self) -> str:
+        """Name of its level."""
+        return site_of(self.site).levelname
+
+    @property
+    def name(self) -> str:
+        """Name of its logger."""
+        return site_of(self.site).name
+
+    @property
+    def pathname(self) -> str:
+        """File of the logging call."""
+        return site_of(self.site).pathname
+
+    @property
+    def lineno(self) -> int:
+        """Line of the logging call."""
+        return site_of(self.site).lineno
+
+    @property
+    def function(self) -> str:
+        """Function of the logging call."""
+        return site_of(self.site).function
+
+    @property
+    def thread(self) -> int | None:
+        """Identifier of its thread."""
+        return thread_of(self.by)[0]
+
+    @property
+    def thread_name(self) -> str | None:
+        """Name of its thread."""
+        return thread_of(self.by)[1]
+
+    # What only a `RichRecord` has.
+
+    @property
+    def task_name(self) -> str | None:
+        """Name of its asyncio task."""
+        return None
+
+    @property
+    def exc_text(self) -> str | None:
+        """The rendered exception."""
+        return None
+
+    @property
+    def stack_info(self) -> str | None:
+        """The rendered stack."""
+        return None
+
+    @property
+    def extra(self) -> dict[str, Any] | None:
+        """What the caller has added."""
+        return None
+
+    @property
+    def overrides(self) -> dict[str, Any] | None:
+        """``LogRecord`` attributes that differ from the producer's facts or from what derives from ``created``."""
+        return None
+
+    @property
+    def text(self) -> str | None:
+        """The line as the application's own formatter made it; text formatters write it verbatim."""
+        return None
+
+
+class RichRecord(Record, array_like=True, tag=4, frozen=True, gc=False):
+    """A record with at least one of these."""
+
     task_name: str | None = None
     exc_text: str | None = None
     stack_info: str | None = None
     extra: dict[str, Any] | None = None
     overrides: dict[str, Any] | None = None
-    """``LogRecord`` attributes that differ from the producer's facts or from what derives from ``created``."""
     text: str | None = None
-    """The line as the application's own formatter made it; text formatters write it verbatim."""
 
 
 class Loss(msgspec.Struct, array_like=True, tag=2, frozen=True):
@@ -105,11 +190,11 @@ class End(msgspec.Struct, array_like=True, tag=3, frozen=True):
     """The last item of a producer: all it ever logged lies before it."""
 
 
-Item: TypeAlias = Record | Loss | End
+Item: TypeAlias = Record | RichRecord | Loss | End
 
 _encoder: Final = msgspec.msgpack.Encoder(enc_hook=lambda obj: safe_repr(obj))
 encode: Final[Callable[[Any], bytes]] = _encoder.encode
-_items_decoder: Final = msgspec.msgpack.Decoder(list[Record | Loss | End])
+_items_decoder: Final = msgspec.msgpack.Decoder(list[Item])
 _facts_decoder: Final = msgspec.msgpack.Decoder(Facts)
 
 
@@ -144,6 +229,89 @@ def decode_facts(data: bytes | memoryview) -> Facts:
     return _facts_decoder.decode(data)
 
 
+# --- LogRecord → fields ------------------------------------------------------------------------------------
+
+_LogRecord: Final = logging.LogRecord
+_get_message: Final = logging.LogRecord.getMessage
+_HAS_TASKS: Final = "taskName" in _PLAIN_RECORD.__dict__
+
+
+def plain_fields(record: logging.LogRecord, pid: int, process_name: str) -> tuple[Any, ...] | None:
+    """Return the fields of a record that has nothing special, None for any other: in a quarter of `record_fields`' time.
+
+    Attributes are loaded before the dictionary is: it is made by the first look at it, and then slows down all others.
+    """
+    try:
+        created, msg, args = record.created, record.msg, record.args
+        if (
+            record.__class__ is not _LogRecord
+            or msg.__class__ is not str
+            or record.exc_info
+            or record.exc_text
+            or record.stack_info is not None
+            or record.process != pid
+            or record.processName != process_name
+            or created.__class__ is not float
+            or not 0.0 <= created < LATEST
+            or created % 1.0 * 1000 // 1 != record.msecs
+            or (_HAS_TASKS and record.taskName is not None)  # type: ignore[attr-defined,unused-ignore]
+            or _LogRecord.getMessage is not _get_message
+        ):
+            return None
+        where = (
+            record.pathname,
+            record.lineno,
+            record.name,
+            record.levelno,
+            record.levelname,
+            record.funcName,
+        )
+        known = _threads.get(record.thread)
+        if known is not None and known[0] is record.threadName:
+            by = known[1]
+        else:
+            by = _new_thread(record.thread, record.threadName)
+        if len(record.__dict__) != PLAIN_LENGTH:
+            return None
+        site = _sites.get(where) or _new_site(where)
+    except (AttributeError, TypeError):  # left out, or not hashable
+        return None
+    if args:
+        try:
+            msg = msg % args
+        except Exception as error:
+            msg = misfit(msg, args, error)
+    return 1, created, msg, site, by
+
+
+#: Pathname, lineno, name, levelno, levelname, funcName → encoded `Site`.
+_sites: Final[dict[tuple[Any, ...], bytes]] = {}
+_MOST_SITES: Final = 4096
+
+
+def _new_site(where: tuple[Any, ...]) -> bytes:
+    pathname, lineno, name, levelno, levelname, function = where
+    data = encode_fields((levelno, levelname, name, pathname, lineno, function or ""))
+    if levelno.__class__ is lineno.__class__ is int:  # True is equal to 1, and not the same
+        if len(_sites) >= _MOST_SITES:  # names made up at run time must not fill the memory
+            _sites.clear()
+        _sites[where] = data
+    return data
+
+
+#: Identifier → name and encoded pair.
+_threads: Final[dict[Any, tuple[Any, bytes]]] = {}
+_MOST_THREADS: Final = 1024
+
+
+def _new_thread(ident: Any, name: Any) -> bytes:
+    data = encode_fields((ident, name))
+    if len(_threads) >= _MOST_THREADS:
+        _threads.clear()
+    _threads[ident] = (name, data)
+    return data
+
+
 def record_fields(
     record: logging.LogRecord, pid: int, process_name: str, text: str | None = None
 ) -> tuple[Any, ...]:
@@ -170,18 +338,21 @@ def record_fields(
     ):
         overrides = _overrides(attributes)
     stack_info = attributes.get("stack_info")
-    return (
-        1,
-        created,
+    site = (
         attributes.get("levelno", 0),
         attributes.get("levelname", ""),
         attributes.get("name", ""),
-        render_message(record),
         attributes.get("pathname", ""),
         attributes.get("lineno", 0),
         attributes.get("funcName") or "",
-        attributes.get("thread"),
-        attributes.get("threadName"),
+    )
+    plain = (
+        created,
+        render_message(record),
+        encode_fields(site),
+        encode_fields((attributes.get("thread"), attributes.get("threadName"))),
+    )
+    rich = (
         attributes.get("taskName"),
         exc_text,
         None if stack_info is None else safe_str(stack_info),
@@ -189,6 +360,10 @@ def record_fields(
         overrides,
         text,
     )
+    return (1, *plain) if rich == _NOT_RICH else (4, *plain, *rich)
+
+
+_NOT_RICH: Final = (None,) * 6
 
 
 def _time_of(created: object) -> float:
@@ -238,10 +413,12 @@ def render_message(record: logging.LogRecord) -> str:
         return message if type(message) is str else safe_str(message)
     except Exception as error:
         attributes = record.__dict__
-        return (
-            f"{safe_str(attributes.get('msg'))} "
-            f"[redislogkit: arguments {safe_repr(attributes.get('args'))} do not fit: {safe_repr(error)}]"
-        )
+        return misfit(attributes.get("msg"), attributes.get("args"), error)
+
+
+def misfit(msg: object, args: object, error: Exception) -> str:
+    """Return the text of a message that its arguments do not fit."""
+    return f"{safe_str(msg)} [redislogkit: arguments {safe_repr(args)} do not fit: {safe_repr(error)}]"
 
 
 _exception_formatter: Final = logging.Formatter()
@@ -387,30 +564,104 @@ _CONVERSIONS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
 )
 
 
+# --- bytes → record ----------------------------------------------------------------------------------------
+
+
+def build(
+    created: float,
+    levelno: int,
+    levelname: str,
+    name: str,
+    message: str,
+    pathname: str = "",
+    lineno: int = 0,
+    function: str = "",
+    thread: int | None = None,
+    thread_name: str | None = None,
+    **rich: Any,
+) -> Record:
+    """Return a record that was not logged here, or that nobody has logged; ``rich`` as in `RichRecord`."""
+    site = encode_fields((levelno, levelname, name, pathname, lineno, function))
+    by = encode_fields((thread, thread_name))
+    if all(value is None for value in rich.values()):
+        return Record(created, message, site, by)
+    return RichRecord(created, message, site, by, **rich)
+
+
+_site_decoder: Final = msgspec.msgpack.Decoder(Site)
+_thread_decoder: Final = msgspec.msgpack.Decoder(tuple[int | None, str | None])
+_known_sites: Final[dict[bytes, Site]] = {}
+_known_threads: Final[dict[bytes, tuple[int | None, str | None]]] = {}
+_MOST_KNOWN: Final = 10_000
+
+
+def site_of(data: bytes) -> Site:
+    """Decode a site; its fields are forced to their types. Never raises ``Exception``."""
+    found = _known_sites.get(data)
+    if found is None:
+        try:
+            found = _site_decoder.decode(data)
+        except (ValueError, RecursionError):
+            f = [*_values(data), *[None] * 6]
+            found = Site(_int_or(f[0], 0), _str(f[1]), _str(f[2]), _str(f[3]), _int_or(f[4], 0), _str(f[5]))
+        if len(_known_sites) >= _MOST_KNOWN:
+            _known_sites.clear()
+        _known_sites[data] = found
+    return found
+
+
+def thread_of(data: bytes) -> tuple[int | None, str | None]:
+    """Decode identifier and name of a thread; they are forced to their types. Never raises ``Exception``."""
+    found = _known_threads.get(data)
+    if found is None:
+        try:
+            found = _thread_decoder.decode(data)
+        except (ValueError, RecursionError):
+            f = [*_values(data), None, None]
+            found = (_int_or(f[0], None), _text_or_none(f[1]))
+        if len(_known_threads) >= _MOST_KNOWN:
+            _known_threads.clear()
+        _known_threads[data] = found
+    return found
+
+
+def _values(data: bytes) -> list[Any]:
+    try:
+        return msgspec.msgpack.decode(data, type=list[Any])
+    except (ValueError, RecursionError):
+        return []
+
+
+_Default = TypeVar("_Default")
+
+
+def _int_or(value: object, default: _Default) -> int | _Default:
+    return value if isinstance(value, int) else default
+
+
+def _str(value: object) -> str:
+    return "" if value is None else safe_str(value)
+
+
 def _coerce_item(item: Any) -> Item:
     """Make an item of whatever a producer sent; the types of a record's fields are forced."""
-    if isinstance(item, list) and len(item) > 10 and item[0] == 1:
-        f = item[1:] + [None] * (16 - len(item[1:]))
-        return Record(
+    if isinstance(item, list) and len(item) > 4 and item[0] in (1, 4):
+        f = item[1:] + [None] * (10 - len(item[1:]))
+        return RichRecord(
             created=_time_of(f[0]),
-            levelno=f[1] if isinstance(f[1], int) else 0,
-            levelname=safe_str(f[2]),
-            name=safe_str(f[3]),
-            message=safe_str(f[4]),
-            pathname=safe_str(f[5]),
-            lineno=f[6] if isinstance(f[6], int) else 0,
-            function=safe_str(f[7]),
-            thread=f[8] if isinstance(f[8], int) else None,
-            thread_name=_text_or_none(f[9]),
-            task_name=_text_or_none(f[10]),
-            exc_text=_text_or_none(f[11]),
-            stack_info=_text_or_none(f[12]),
-            extra={safe_str(k): v for k, v in f[13].items()} if isinstance(f[13], dict) else None,
-            overrides={safe_str(k): v for k, v in f[14].items()} if isinstance(f[14], dict) else None,
-            text=_text_or_none(f[15]),
+            message=safe_str(f[1]),
+            site=f[2] if isinstance(f[2], bytes) else b"",
+            by=f[3] if isinstance(f[3], bytes) else b"",
+            task_name=_text_or_none(f[4]),
+            exc_text=_text_or_none(f[5]),
+            stack_info=_text_or_none(f[6]),
+            extra={safe_str(k): v for k, v in f[7].items()} if isinstance(f[7], dict) else None,
+            overrides={safe_str(k): v for k, v in f[8].items()} if isinstance(f[8], dict) else None,
+            text=_text_or_none(f[9]),
         )
     try:
-        return msgspec.convert(item, Record | Loss | End)
+        converted: Item = msgspec.convert(item, Item)
+        return converted
     except (ValueError, RecursionError) as error:
         return unreadable(str(error))
 
@@ -418,7 +669,7 @@ def _coerce_item(item: Any) -> Item:
 def unreadable(reason: str) -> Record:
     """Return what takes the place of an item that can not be decoded, so that its sequence is accounted for."""
     message = f"[redislogkit: this record can not be decoded: {reason}]"
-    return Record(0.0, logging.ERROR, "ERROR", "redislogkit", message, "", 0, "", None, None)
+    return build(0.0, logging.ERROR, "ERROR", "redislogkit", message)
 
 
 def _text_or_none(value: object) -> str | None:
@@ -431,25 +682,26 @@ def attributes(record: Record, facts: Facts, sequence: int) -> dict[str, Any]:
     Our own are ``host``, ``producer`` and ``sequence``. ``asctime`` is left to the formatter.
     """
     created = record.created
-    basename = os.path.basename(record.pathname)
+    site = site_of(record.site)
+    basename = os.path.basename(site.pathname)
     values: dict[str, Any] = {
         "host": facts.host,
         "producer": facts.producer,
         "sequence": sequence,
         **(record.extra or {}),
-        "name": record.name,
+        "name": site.name,
         "msg": record.message,
         "args": None,
-        "levelname": record.levelname,
-        "levelno": record.levelno,
-        "pathname": record.pathname,
+        "levelname": site.levelname,
+        "levelno": site.levelno,
+        "pathname": site.pathname,
         "filename": basename,
         "module": os.path.splitext(basename)[0],
         "exc_info": None,
         "exc_text": record.exc_text,
         "stack_info": record.stack_info,
-        "lineno": record.lineno,
-        "funcName": record.function,
+        "lineno": site.lineno,
+        "funcName": site.function,
         "created": created,
         "msecs": int((created - int(created)) * 1000) + 0.0,
         "relativeCreated": (created - facts.started) * 1000,

@@ -19,6 +19,7 @@ import msgspec
 from redislogkit import config as configuration
 from redislogkit import identity, locking
 from redislogkit.errors import LockHeldError
+from redislogkit.lines import Numbered
 from redislogkit.producer import seed
 from redislogkit.record import Facts
 from redislogkit.stream.client import StreamClient
@@ -26,7 +27,6 @@ from redislogkit.writers import index
 from redislogkit.writers.base import Destination, Writer
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.file import FileDestination
-from redislogkit.writers.reading import Numbered
 from redislogkit.writers.tty import TtyDestination
 
 #: A server that is away when the writer is to end is not waited for longer.

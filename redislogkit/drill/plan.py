@@ -12,7 +12,7 @@ from redislogkit.config import Config, FileWriterConfig
 from redislogkit.drill.producers import LOGGER
 from redislogkit.drill.records import MARKER, message
 from redislogkit.drill.victims import SERVER, SHIPPER, SUPERVISOR, WRITER
-from redislogkit.record import Facts, Record
+from redislogkit.record import Facts, build
 
 KILL: Final = "kill"
 STOP: Final = "stop"
@@ -84,7 +84,7 @@ def _target(name: str, writer: FileWriterConfig, level: int) -> Target:
 
 def _line(writer: FileWriterConfig, text: str, level: int) -> str:
     """Return what the writer makes of such a record."""
-    record = Record(
+    record = build(
         created=0.0,
         levelno=level,
         levelname=str(logging.getLevelName(level)),

@@ -34,6 +34,7 @@ _CALM: Final = 20.0
 _LOOK_INTERVAL: Final = 1.0
 #: Frames that a record may need beyond the recursion limit, when it is logged right below it.
 _MORE_STACK: Final = 200
+_FAST_MODULE: Final = "redislogkit.producer.fast"
 _THREAD_MODULE: Final = "redislogkit.ship.thread"
 _CUT_NOTE: Final = " … [redislogkit: cut, the record had {} bytes]"
 
@@ -86,6 +87,8 @@ class SpoolHandler(logging.Handler):
             raise SpoolError(
                 f"state_dir must be a folder that this process can write to, got {self.config.state_dir}: {error}"
             ) from error
+        if self.config.producer.fast_logger:
+            importlib.import_module(_FAST_MODULE).install()
         if self.config.producer.ship == "thread":
             # Now and not in the first logging call, which may come under anybody's lock.
             importlib.import_module(_THREAD_MODULE)
@@ -140,15 +143,16 @@ class SpoolHandler(logging.Handler):
         Raises only what reaches it from outside (``KeyboardInterrupt``, say), and ``RecursionError`` where the
         stack has no room for a single call more.
         """
-        try:
-            passed: Any = self.filter(record)
-            rejected = not passed
-        except Exception:
-            passed, rejected = True, False
-        if rejected:
-            return False
-        if isinstance(passed, logging.LogRecord):
-            record = passed
+        if self.filters:
+            try:
+                passed: Any = self.filter(record)
+                rejected = not passed
+            except Exception:
+                passed, rejected = True, False
+            if rejected:
+                return False
+            if isinstance(passed, logging.LogRecord):
+                record = passed
         try:
             self.emit(record)
         except RecursionError:
@@ -174,19 +178,28 @@ class SpoolHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Copy one record into the spool. Of ``Exception``, raises only ``RecursionError``."""
         try:
-            # A replaced record factory may leave out anything; in the dictionary that is no error.
-            attributes = record.__dict__
-            if attributes.get("process") != self._pid:
-                self._identify(attributes)
-            elif self._own_shipper is not None and attributes.get("thread") == self._own_shipper.ident:
+            fields = None
+            if self.formatter is None and self._own_shipper is None:
+                fields = _plain_fields(record, self._pid, self._process_name)
+            if fields is None:
+                fields = self._fields(record)
+            if fields is None:
                 return
-            fields = _fields(record, self._pid, self._process_name, self._text(record))
-            payload = _encode(fields)
+            try:
+                payload = _encode(fields)
+            except Exception:
+                payload = _encode_anything(fields)
             if len(payload) > self._max_payload:
-                payload = shortened(fields, self._max_payload)
-                self.cut += 1
-            self._store(payload, attributes.get("levelno"))
-            created = attributes.get("created")
+                payload = self.cut_down(fields)
+            created = fields[1]
+            with self._append_lock:  # as in `_store`, without the call
+                end = self._end
+                before = end.sequence
+                try:
+                    end.append(payload, getattr(record, "levelno", None))
+                except Exception:
+                    if end.sequence == before:
+                        raise
         except RecursionError:
             raise
         except Exception as error:
@@ -194,21 +207,36 @@ class SpoolHandler(logging.Handler):
             created = None
         if type(created) is not float or not self._looked_at <= created < self._look_at:
             try:  # noqa: SIM105 - right below the recursion limit, calling suppress() would be a call too many
-                self._look_for_shipper()
+                self.look_for_shipper()
             except RecursionError:  # the record is stored: no second try
                 pass
 
-    def _store(self, payload: bytes, levelno: Any) -> None:
+    def _fields(self, record: logging.LogRecord) -> tuple[Any, ...] | None:
+        """Return the fields of any record; None for what the thread that ships has logged."""
+        # A replaced record factory may leave out anything; in the dictionary that is no error.
+        attributes = record.__dict__
+        if attributes.get("process") != self._pid:
+            self._identify(attributes)
+        elif self._own_shipper is not None and attributes.get("thread") == self._own_shipper.ident:
+            return None
+        return _any_fields(record, self._pid, self._process_name, self._text(record))
+
+    def cut_down(self, fields: tuple[Any, ...]) -> bytes:
+        """Encode a record that is too large for the spool with its texts cut."""
+        self.cut += 1
+        return shortened(fields, self._max_payload)
+
+    def _store(self, payload: bytes, levelno: int) -> None:
         with self._append_lock:
             end = self._end
             before = end.sequence
             try:
-                end.append(payload, levelno if isinstance(levelno, int) else logging.CRITICAL)
+                end.append(payload, levelno)
             except Exception:
                 if end.sequence == before:
                     raise  # else it is stored, and what has failed came behind that
 
-    def _look_for_shipper(self) -> None:
+    def look_for_shipper(self) -> None:
         """Once in a while, by the records' own clock: is there still somebody who ships?"""
         now = time.time()
         if self._looked_at <= now < self._look_at:
@@ -245,9 +273,11 @@ class SpoolHandler(logging.Handler):
             said = record.safe_str(getattr(log_record, "msg", log_record))[:1000]
             note = f"{said} [redislogkit: this is all of a record that could not be read: {record.safe_repr(error)}]"
             created = getattr(log_record, "created", None)
-            place = (record.safe_str(getattr(log_record, "name", "")), note, "", 0, "", None, None)
-            fields = (1, created if type(created) is float else time.time(), logging.ERROR, "ERROR", *place)
-            self._store(_encode(fields), logging.ERROR)
+            name = record.safe_str(getattr(log_record, "name", ""))
+            site = _encode_anything((logging.ERROR, "ERROR", name, "", 0, ""))
+            when = created if type(created) is float else time.time()
+            fields = (1, when, note, site, _encode_anything((None, None)))
+            self._store(_encode_anything(fields), logging.ERROR)
 
     def _facts(self, producer: str) -> record.Facts:
         path, device = self._terminal
@@ -415,8 +445,10 @@ def _logging_started() -> float:
     return started / 1e9 if started > 1e12 else float(started)  # nanoseconds since Python 3.13
 
 
-_fields = record.record_fields
-_encode = record.encode_fields
+_any_fields = record.record_fields
+_plain_fields = record.plain_fields
+_encode = record.encode
+_encode_anything = record.encode_fields
 _safe_str = record.safe_str
 
 #: Handlers of this process, for the hooks below.

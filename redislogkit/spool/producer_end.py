@@ -38,13 +38,15 @@ import time
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final, NamedTuple
-from zlib import crc32
+from zlib import adler32
 
 from redislogkit import record
 from redislogkit.spool import doorbell, header, segment
 from redislogkit.spool.account import Account, Ledger, Loss, no_page
 from redislogkit.spool.bound import Bound
 
+_pack: Final = segment.FRAME.pack_into
+_MARK: Final = header.MARK
 _NOBODY_PAUSE: Final = 0.5
 _RETRY_OPEN: Final = 1.0
 _RETRY_SEGMENT: Final = 0.05
@@ -96,6 +98,38 @@ class _Moving(NamedTuple):
 class ProducerEnd:
     """Appends payloads to this process's own spool. Opened by the first record, never by a fork."""
 
+    __slots__ = (
+        "_bound",
+        "_busy",
+        "_directory",
+        "_doubt",
+        "_header",
+        "_incarnation",
+        "_ledger",
+        "_limit",
+        "_losses",
+        "_lost",
+        "_make_facts",
+        "_map",
+        "_moving",
+        "_next_open",
+        "_next_ring",
+        "_next_segment_try",
+        "_noting",
+        "_number",
+        "_on_nobody",
+        "_opening",
+        "_parked",
+        "_position",
+        "_sealed",
+        "_settings",
+        "_settling",
+        "_shedding",
+        "_words",
+        "producer",
+        "sequence",
+    )  # loaded in half the time of attributes in a dictionary: 0.1 us of an append
+
     def __init__(
         self,
         settings: SpoolSettings,
@@ -131,11 +165,11 @@ class ProducerEnd:
         self._next_open = 0.0
         self._next_segment_try = 0.0
         self._busy = False
-        self._parked: list[tuple[bytes, int]] = []
+        self._parked: list[tuple[bytes, object]] = []
 
     # -- appending -----------------------------------------------------------------------------
 
-    def append(self, payload: bytes, levelno: int) -> None:
+    def append(self, payload: bytes, levelno: object) -> None:
         """Store one record; with the handler's (reentrant) lock held. Never raises ``Exception``."""
         if self._busy:
             if _is_running(_APPENDING):
@@ -149,7 +183,20 @@ class ProducerEnd:
             return
         try:
             self._busy = True
-            self._append(payload, levelno)
+            position = self._position
+            start = position + 16
+            end = start + len(payload)
+            if end > self._limit:
+                self._append(payload, levelno)
+            else:  # the same as there, without the call
+                sequence = self.sequence + 1
+                mapped = self._map
+                mapped[start:end] = payload
+                _pack(mapped, position, end - start, adler32(payload, ~sequence % 65521), sequence)
+                self.sequence = sequence
+                self._position = end
+                if self._words[_MARK]:
+                    self._obey_mark(payload)
         except BaseException:
             self._settle(payload)
             self._busy = False
@@ -160,7 +207,7 @@ class ProducerEnd:
         if self._parked:
             self._append_parked()
 
-    def _append(self, payload: bytes, levelno: int) -> None:
+    def _append(self, payload: bytes, levelno: object) -> None:
         start = self._position + 16
         end = start + len(payload)
         if end > self._limit:
@@ -171,9 +218,7 @@ class ProducerEnd:
         sequence = self.sequence + 1
         mapped = self._map
         mapped[start:end] = payload
-        segment.FRAME.pack_into(
-            mapped, self._position, len(payload), crc32(payload, sequence % 0xFFFFFFFF), sequence
-        )
+        _pack(mapped, self._position, end - start, adler32(payload, ~sequence % 65521), sequence)
         self.sequence = sequence
         self._position = end
         if self._words[header.MARK]:
@@ -235,7 +280,7 @@ class ProducerEnd:
 
     # -- the slow way: opening, changing segments, the bound ------------------------------------
 
-    def _make_room(self, size: int, levelno: int) -> bool:
+    def _make_room(self, size: int, levelno: object) -> bool:
         """Make sure that a frame of ``size`` fits at the position; False when the record is dropped."""
         try:
             self._complete()
@@ -243,7 +288,8 @@ class ProducerEnd:
                 self._give_over()
             if self._header is None and not self._open(size):
                 return self._lose("spool_error")
-            if self._shedding and self._weigh() and levelno <= self._settings.shed_level:
+            low = isinstance(levelno, int) and levelno <= self._settings.shed_level
+            if self._shedding and self._weigh() and low:
                 return self._lose("shed")
             if not self._fits(size) and not self._next_segment(size):
                 return self._lose("spool_full")

@@ -1,9 +1,12 @@
 """Segments: preallocated, mapped files of frames.
 
-A frame is length, CRC and sequence (16 bytes) and then the payload. The payload is stored first and
-its head last, and the CRC covers payload and sequence: a reader in another process, or after a crash,
+A frame is length, checksum and sequence (16 bytes) and then the payload. The payload is stored first and
+its head last, and the checksum covers payload and sequence: a reader in another process, or after a crash,
 sees a frame whole or not at all, in whatever order the stores became visible. A length of zero means
 "nothing yet"; `CONTINUES` means "go on in the next segment", which is complete on disk by then.
+
+The checksum is Adler-32. What it has to find is a part that is missing (zeros in its place), which changes its sum, and
+it takes 0.05 us for 150 bytes where zlib's CRC-32 takes 0.15, in the logging call and in the shipper.
 
 Files are reserved with ``posix_fallocate``, since a store into a sparse mapping on a full disk kills
 the process (SIGBUS), while a reservation that fails is an error to handle.
@@ -18,7 +21,7 @@ import re
 import stat
 import struct
 from typing import Final, NamedTuple
-from zlib import crc32
+from zlib import adler32
 
 from redislogkit.errors import CorruptDataError
 
@@ -56,11 +59,12 @@ def numbers(directory: str) -> list[int]:
 
 
 def checksum(payload: bytes | memoryview, sequence: int) -> int:
-    """CRC-32 of a frame: the sequence is the start value, so it is covered too.
+    """Adler-32 of a frame: the sequence is the start value, so it is covered too.
 
-    The remainder, not the lower half: each of its 64 bits counts, since 2**n is never a multiple of 2**32 - 1.
+    The remainder by Adler's prime: a start value that every implementation takes, and each of the 64 bits counts.
+    The complement: of a frame of zeros, with a length, the checksum must not be zero.
     """
-    return crc32(payload, sequence % 0xFFFFFFFF)
+    return adler32(payload, ~sequence % 65521)
 
 
 def create(directory: str, number: int, first_sequence: int, size: int) -> mmap.mmap:
@@ -121,12 +125,12 @@ def read_frame(mapped: mmap.mmap, position: int) -> Frame | None:
     """Return the whole frame at ``position``, or None where there is none (yet)."""
     if position + FRAME_SIZE > len(mapped):
         return None
-    length, crc, sequence = FRAME.unpack_from(mapped, position)
+    length, check, sequence = FRAME.unpack_from(mapped, position)
     end = position + FRAME_SIZE + length
     if length == 0 or end > len(mapped):
         return None
     payload = mapped[position + FRAME_SIZE : end]
-    if crc32(payload, sequence % 0xFFFFFFFF) != crc:
+    if adler32(payload, ~sequence % 65521) != check:
         return None
     return Frame(sequence, payload, end)
 
@@ -135,7 +139,7 @@ def find_frame(mapped: mmap.mmap, position: int, after: int) -> int | None:
     """Return where behind the damage at ``position`` the next whole frame begins.
 
     Its sequence is above ``after``, by less than a segment could hold, so the upper five bytes of it are one of
-    two values. That keeps the search fast: a pattern finds the few places that can be a head, the CRC decides.
+    two values. That keeps the search fast: a pattern finds the few places that can be a head, the checksum decides.
     """
     upper = {re.escape(struct.pack("<Q", min(after + distance, 2**64 - 1))[3:]) for distance in (1, LARGEST)}
     head = re.compile(rb"(?s)(?!\0{4})(?=.{11}(?:" + b"|".join(sorted(upper)) + rb"))")
@@ -150,8 +154,8 @@ def continues(mapped: mmap.mmap, position: int) -> bool:
     """True where the producer has left the segment for the next one."""
     if position + FRAME_SIZE > len(mapped):
         return False
-    length, crc, following = FRAME.unpack_from(mapped, position)
-    return bool(length == CONTINUES and crc == checksum(b"", following))
+    length, check, following = FRAME.unpack_from(mapped, position)
+    return bool(length == CONTINUES and check == checksum(b"", following))
 
 
 def put_continues(mapped: mmap.mmap, position: int, following: int) -> None:
@@ -163,5 +167,5 @@ def put_frame(mapped: mmap.mmap, position: int, payload: bytes, sequence: int) -
     """Store a frame and return where the next one begins; the caller has checked that it fits."""
     end = position + FRAME_SIZE + len(payload)
     mapped[position + FRAME_SIZE : end] = payload
-    FRAME.pack_into(mapped, position, len(payload), crc32(payload, sequence % 0xFFFFFFFF), sequence)
+    FRAME.pack_into(mapped, position, len(payload), checksum(payload, sequence), sequence)
     return end

@@ -25,7 +25,7 @@ import shutil
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
-from zlib import crc32
+from zlib import adler32
 
 from redislogkit import record
 from redislogkit.errors import CorruptDataError
@@ -111,33 +111,38 @@ class ShipperEnd:
         mapped = current.mapped
         position = start = current.position
         unpack = segment.FRAME.unpack_from
-        stop = len(mapped) - segment.FRAME_SIZE
+        size = len(mapped)
+        stop = min(size - segment.FRAME_SIZE, start + limit - 1)
         skip_to = self._skip_to
         expected = runs[-1].last + 1 if runs else -1
         payloads = runs[-1].payloads if runs else []
         last = current.last
         current.waits = False
-        while position <= stop and position - start < limit:
-            length, crc, sequence = unpack(mapped, position)
-            end = position + 16 + length
-            if length == 0 or end > len(mapped):
+        while position <= stop:  # 0.3 us a record
+            length, check, sequence = unpack(mapped, position)
+            begin = position + 16
+            end = begin + length
+            if not length or end > size:
                 break
-            payload = mapped[position + 16 : end]
-            if crc32(payload, sequence % 0xFFFFFFFF) != crc:
+            payload = mapped[begin:end]
+            if adler32(payload, ~sequence % 65521) != check:
                 break
-            if sequence > skip_to:
-                if sequence != expected:
-                    accounted = max(self._accounted, expected - 1)
-                    if sequence > accounted + 1 and not self._explain(current, position, accounted, runs):
-                        current.waits = True
-                        break
-                    payloads = []
-                    runs.append(Run(self.facts, sequence, payloads))
+            if sequence == expected:  # and so, above what is to be skipped
                 payloads.append(payload)
+                expected += 1
+                position = end
+                continue
+            if sequence > skip_to:
+                accounted = max(self._accounted, expected - 1)
+                if sequence > accounted + 1 and not self._explain(current, position, accounted, runs):
+                    current.waits = True
+                    break
+                payloads = [payload]
+                runs.append(Run(self.facts, sequence, payloads))
                 expected = sequence + 1
             position = end
-            if sequence > last:  # noqa: PLR1730 - max() would take longer than the CRC
-                last = sequence
+            last = max(last, sequence)
+        last = max(last, expected - 1)
         current.position = position
         current.last = last
         self._accounted = max(self._accounted, last)

@@ -58,9 +58,7 @@ class RawRun(NamedTuple):
     payloads: Sequence[bytes]
 
 
-_decoder: Final = msgspec.msgpack.Decoder(
-    list[tuple[Facts, record.Sequence, list[record.Record | record.Loss | record.End]]]
-)
+_decoder: Final = msgspec.msgpack.Decoder(list[tuple[Facts, record.Sequence, list[Item]]])
 
 
 def encode(runs: Sequence[RawRun], codec: str, compress: Compress) -> Entry:

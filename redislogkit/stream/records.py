@@ -187,7 +187,7 @@ def decode(entry_id: bytes, fields: dict[bytes, bytes]) -> list[DecodedRun]:
 def _record(values: dict[str, str], own: _Own, created: float) -> Record:
     extra: dict[str, Any] = {name: value for name, value in values.items() if name not in _PLAIN}
     extra.update(own.extra or {})
-    return Record(
+    return record.build(
         created=created,
         levelno=_int(values.get("levelno")) or 0,
         levelname=values.get("level", ""),

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
+from redislogkit.lines import Numbered
 from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.stream import entries
 from redislogkit.writers.chunk import Lost, Span
 
-#: One record or loss with the facts of its producer and its sequence.
-Numbered: TypeAlias = tuple[Record | Loss, Facts, int]
 #: Says whether a record of this level and logger name belongs to the writer.
 Selects: TypeAlias = Callable[[int, str], bool]
 

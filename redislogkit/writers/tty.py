@@ -36,9 +36,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 from redislogkit import escaping, formatting, identity, terminal
 from redislogkit.config import TtyWriterConfig
+from redislogkit.lines import Numbered
 from redislogkit.record import Facts, Loss, Record
 from redislogkit.writers.checkpoint import Checkpoint
-from redislogkit.writers.reading import Numbered, Reading
+from redislogkit.writers.reading import Reading
 
 #: What lines may wait for one terminal, in bytes.
 PENDING_BYTES: Final = 1 << 20

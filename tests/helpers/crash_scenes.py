@@ -53,7 +53,7 @@ _BOUND: Final = 8 * SEGMENT
 
 def record_of(worker: str, n: int, size: int = 0, created: float = START) -> Record:
     text = checker.message(RUN, worker, n, size)
-    return Record(created, INFO, "INFO", "app", text, "/app.py", 1, "main", 1, "MainThread")
+    return record.build(created, INFO, "INFO", "app", text, "/app.py", 1, "main", 1, "MainThread")
 
 
 def encoder(layout: str) -> Encode:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from redislogkit import record
 from redislogkit.config import FileWriterConfig, FormatterConfig
+from redislogkit.lines import Numbered
 from redislogkit.record import Facts, Record
 from redislogkit.stream import batch
 from redislogkit.stream.batch import DecodedRun
@@ -22,7 +23,7 @@ from redislogkit.writers import archive
 from redislogkit.writers.base import Writer
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.file import FileDestination
-from redislogkit.writers.reading import Numbered, Reading
+from redislogkit.writers.reading import Reading
 
 #: 2026-11-22T18:00:00 UTC
 START = 1_795_370_400.0
@@ -33,7 +34,7 @@ def facts(producer: str = "p1") -> Facts:
 
 
 def a_record(text: str, created: float = START, **fields: Any) -> Record:
-    return Record(created, 20, "INFO", "app", text, "/app.py", 1, "main", 1, "MainThread", **fields)
+    return record.build(created, 20, "INFO", "app", text, "/app.py", 1, "main", 1, "MainThread", **fields)
 
 
 def numbered(

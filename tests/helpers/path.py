@@ -10,7 +10,7 @@ from typing import Any
 
 from redislogkit import record
 from redislogkit.config import FileWriterConfig, FormatterConfig
-from redislogkit.record import Facts, Record
+from redislogkit.record import Facts
 from redislogkit.ship.shipper import Shipper, ShipperSettings
 from redislogkit.spool import doorbell
 from redislogkit.spool.producer_end import ProducerEnd, SpoolSettings
@@ -93,7 +93,7 @@ class Path:
         """Log ``count`` records whose texts no other record has."""
         for _ in range(count):
             text = f"{end.producer}-{end.sequence + 1}".ljust(size, ".")
-            end.append(record.encode(Record(1.0, 20, "INFO", "x", text, "", 1, "", 1, "T")), 20)
+            end.append(record.encode(record.build(1.0, 20, "INFO", "x", text, "", 1, "", 1, "T")), 20)
             self.expected[text] += 1
 
     # -- loops ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 
 from redislogkit import record
 from redislogkit.errors import ConfigError, GroupMissingError, LeaseLostError, ServerAwayError
-from redislogkit.record import Facts, Record
+from redislogkit.record import Facts
 from redislogkit.stream import batch, client, entries
 from redislogkit.stream.client import FULL, LOST, Confirmation, Position, StreamClient
 from stress.proxy import Proxy
@@ -57,7 +57,9 @@ def an_entry(first: int, count: int = 1, *, producer: str = "p", size: int = 10)
     """An entry of ``count`` records from ``first`` on."""
     facts = Facts(producer, "web1", 1, "MainProcess", 0.0, 0)
     payloads = [
-        record.encode(Record(1.0, 20, "INFO", "app", f"{sequence} ".ljust(size, "x"), "", 1, "", None, None))
+        record.encode(
+            record.build(1.0, 20, "INFO", "app", f"{sequence} ".ljust(size, "x"), "", 1, "", None, None)
+        )
         for sequence in range(first, first + count)
     ]
     return batch.encode([batch.RawRun(facts, first, payloads)], "none", bytes)

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from redislogkit.config import FileWriterConfig
+from redislogkit.lines import Numbered
 from redislogkit.writers.archive import Archivist
-from redislogkit.writers.reading import Numbered
 from tests.helpers import filewriter
 from tests.helpers.filewriter import START, entries, everything, facts
 from tests.helpers.scripts import ROOT

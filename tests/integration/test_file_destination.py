@@ -22,12 +22,12 @@ import pytest
 
 from redislogkit.config import FormatterConfig
 from redislogkit.errors import LockHeldError
+from redislogkit.lines import Numbered
 from redislogkit.record import Loss
 from redislogkit.writers import chunk
 from redislogkit.writers import file as file_module
 from redislogkit.writers.checkpoint import Checkpoint, Intent
 from redislogkit.writers.file import FileDestination
-from redislogkit.writers.reading import Numbered
 from tests.helpers import filewriter
 from tests.helpers.filewriter import START, a_record, entries, everything, facts, numbered, run_writer
 from tests.helpers.waiting import wait_until

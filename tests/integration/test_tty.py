@@ -17,11 +17,12 @@ import pytest
 
 from redislogkit import identity
 from redislogkit.config import FormatterConfig, TtyWriterConfig
-from redislogkit.record import Facts, Loss, Record
+from redislogkit.lines import Numbered
+from redislogkit.record import Facts, Loss, Record, build
 from redislogkit.writers import tty
 from redislogkit.writers.base import Destination
 from redislogkit.writers.checkpoint import Checkpoint
-from redislogkit.writers.reading import Numbered, Reading
+from redislogkit.writers.reading import Reading
 from redislogkit.writers.tty import TtyDestination, refusal, wants_colour
 from tests.helpers.scripts import Finished
 from tests.helpers.waiting import wait_until
@@ -170,7 +171,7 @@ def record(message: str, levelno: int = 20, levelname: str = "INFO", **changes: 
         "thread": 1,
         "thread_name": "MainThread",
     }
-    return Record(**(values | changes))
+    return build(**(values | changes))
 
 
 def items(facts: Facts, *messages: str) -> list[Numbered]:
@@ -677,7 +678,7 @@ def test_a_terminal_in_tostop_mode_does_not_stop_the_writer(
             facts = Facts("p", identity.host_name(), 1, "", 0.0, os.getuid(), path, device, identity.boot_id())
             destination = TtyDestination(TtyWriterConfig(color="never"))
             destination.recover(Checkpoint(""))
-            item = Record(time.time(), 20, "INFO", "a", "hello", "", 1, "", 1, "")
+            item = build(time.time(), 20, "INFO", "a", "hello", "", 1, "", 1, "")
             destination.write(reading([(item, facts, 1)]))
             os._exit(destination.written)
 

@@ -337,7 +337,7 @@ def test_the_counts_of_a_handler_add_up(handler):
 def test_nobody_waits_for_what_was_dropped(handler, monkeypatch):
     end = handler._end
     handler.handle(logging.makeLogRecord({"msg": "stored", "levelno": 20}))
-    monkeypatch.setattr(end, "_fits", lambda size: False)
+    monkeypatch.setattr(type(end), "_fits", lambda end, size: False)
     monkeypatch.setattr(end._bound, "admits", lambda wanted, wake: False)
     end._limit = 0
     handler.handle(logging.makeLogRecord({"msg": "dropped", "levelno": 20}))

@@ -22,7 +22,9 @@ def facts(producer: str = "f00d") -> Facts:
 
 
 def a_record(message: str = "hello", **extra: Any) -> Record:
-    return Record(1.5, 20, "INFO", "app", message, "/a/b.py", 3, "f", 1, "MainThread", extra=extra or None)
+    return record.build(
+        1.5, 20, "INFO", "app", message, "/a/b.py", 3, "f", 1, "MainThread", extra=extra or None
+    )
 
 
 def fields_of(entry: batch.Entry) -> dict[bytes, bytes]:
@@ -82,7 +84,7 @@ def test_the_fields_say_what_is_inside_without_unpacking_it():
 
 
 def test_an_odd_field_costs_itself_and_no_neighbour():
-    odd = record.encode((1, "noon", 20, "INFO", "app", b"bytes", None, 3, "f", 1, "t"))
+    odd = record.encode((1, "noon", b"bytes", 20, None))
     run = batch.RawRun(facts(), 1, [record.encode(a_record("one")), odd, record.encode(a_record("three"))])
     (decoded,) = batch.decode(fields_of(batch.encode([run], *batch.compressor("zlib"))))
     assert [item.message for item in decoded.items if isinstance(item, Record)] == [

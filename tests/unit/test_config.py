@@ -109,6 +109,7 @@ def test_four_lines_are_enough(toml, tmp_path):
             shed_level=logging.DEBUG,
             ack="writer",
             shutdown_timeout=2.0,
+            fast_logger=False,
             ship="supervisor",
         ),
         loggers={"root": logging.INFO},
@@ -311,7 +312,7 @@ level = "DEBG"
 flush_interval = [
   # a value of two lines
   0.1]
-fast_logger = true
+zoom = true
 
 [writers.app]
 type = "file"
@@ -347,8 +348,8 @@ def test_every_problem_of_a_file_is_reported_at_once(toml):
             '"500 ms" or "2 hours", got a list'
         ),
         (
-            "log.toml:8: producer.fast_logger: unknown key 'fast_logger'; known here: ack, block_timeout, "
-            "buffer_size, flush_interval, level, on_full, shed_level, ship, shutdown_timeout, spool_max_bytes"
+            "log.toml:8: producer.zoom: unknown key 'zoom'; known here: ack, block_timeout, "
+            "buffer_size, fast_logger, flush_interval, level, on_full, shed_level, ship, shutdown_timeout, spool_max_bytes"
         ),
         (
             "log.toml:12: writers.app.path: must not name an environment variable that is not set, "

@@ -66,7 +66,7 @@ class Host:
         end.producer = producer
         for number in range(8):
             text = f"{producer} {number} " + "x" * 40_000
-            payload = record.encode(Record(1.0, 30, "WARNING", "app", text, "", number, "", 1, "T"))
+            payload = record.encode(record.build(1.0, 30, "WARNING", "app", text, "", number, "", 1, "T"))
             end.append(payload, 30)
             self.logged[producer, end.sequence] = payload
         page, mapped = end._header, end._map  # what a kill leaves

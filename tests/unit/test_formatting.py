@@ -17,41 +17,23 @@ from hypothesis import strategies as st
 from redislogkit import escaping, formatting
 from redislogkit.config import FormatterConfig
 from redislogkit.errors import ConfigError
-from redislogkit.record import Facts, Loss, Record, decode_items, encode_fields, record_fields
-
-FACTS = Facts(
-    producer="f00d",
-    host="web1",
-    pid=4711,
-    process_name="MainProcess",
-    started=1_700_000_000.0,
-    uid=1000,
+from redislogkit.record import Loss, Record
+from tests.helpers.formats import (
+    CREATED,
+    EXTRAS,
+    FACTS,
+    brace_formats,
+    datefmts,
+    dollar_formats,
+    log_records,
+    make_log_record,
+    percent_formats,
+    set_created,
+    texts,
+    through_the_stream,
+    values,
 )
-CREATED = 1_795_370_400.123456  # 2026-11-22T18:00:00.123456 UTC
-OWN_ATTRIBUTES = {"host", "producer", "sequence"}
-
-
-def make_log_record(message: str = "hello", **attributes: Any) -> logging.LogRecord:
-    record = logging.LogRecord("my.app", logging.INFO, "/srv/app/views.py", 12, message, None, None, "view")
-    record.process = FACTS.pid
-    record.processName = FACTS.process_name
-    set_created(record, CREATED)
-    record.__dict__.update(attributes)
-    return record
-
-
-def set_created(record: logging.LogRecord, created: float) -> None:
-    record.created = created
-    record.msecs = int((created - int(created)) * 1000) + 0.0
-    record.relativeCreated = (created - FACTS.started) * 1000
-
-
-def through_the_stream(record: logging.LogRecord, text: str | None = None) -> Record:
-    """Return what a writer gets of ``record``."""
-    fields = record_fields(record, pid=FACTS.pid, process_name=FACTS.process_name, text=text)
-    item = decode_items(b"\x91" + encode_fields(fields))[0]
-    assert isinstance(item, Record)
-    return item
+from tests.helpers.records import changed
 
 
 def make_record(message: str = "hello", **attributes: Any) -> Record:
@@ -68,81 +50,6 @@ def line(fmt: str, record: Record, style: formatting.Style = "%", **options: Any
 
 # --- equal to the stdlib -----------------------------------------------------------------------------------
 
-ATTRIBUTES = [
-    "asctime", "created", "filename", "funcName", "levelname", "levelno", "lineno", "message", "module", "msecs",
-    "name", "pathname", "process", "processName", "relativeCreated", "thread", "threadName", "exc_text", "stack_info",
-]  # fmt: skip
-EXTRAS = ["request_id", "user", "ratio", "größe"]
-NUMBERS = ["levelno", "lineno", "process", "created", "msecs", "relativeCreated"]
-BRACE_NAMES = [name for name in ATTRIBUTES if name != "größe"]
-
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-literals = st.text(alphabet="ab %{}$[]'\"\\\n-é", max_size=5)
-values = st.one_of(
-    texts, st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans(), st.none(), st.lists(texts)
-)
-alignments = st.sampled_from(["", "8", "-8", "08", ".3", "-12.4", "+", " ", "#"])
-
-
-@st.composite
-def percent_formats(draw: st.DrawFn) -> str:
-    parts = ["%(message)s"]
-    for _ in range(draw(st.integers(0, 5))):
-        parts.append(draw(literals).replace("%", "%%"))
-        if draw(st.booleans()):
-            name, conversion = draw(st.sampled_from(ATTRIBUTES + EXTRAS)), draw(st.sampled_from("sra"))
-        else:
-            name, conversion = draw(st.sampled_from(NUMBERS)), draw(st.sampled_from("dsfgeixX"))
-            assume(conversion not in "xX" or name in {"levelno", "lineno", "process"})
-        parts.append(f"%({name}){draw(alignments)}{conversion}")
-    return "".join(parts)
-
-
-@st.composite
-def brace_formats(draw: st.DrawFn) -> str:
-    parts = ["{message}"]
-    for _ in range(draw(st.integers(0, 5))):
-        parts.append(draw(literals).replace("{", "{{").replace("}", "}}"))
-        name = draw(st.sampled_from(ATTRIBUTES + EXTRAS))
-        parts.append(
-            draw(st.sampled_from([f"{{{name}!s:<12}}", f"{{{name}!r}}", f"{{{name}}}", f"{{{name}!a:^9.4}}"]))
-        )
-        parts.append(
-            draw(
-                st.sampled_from(
-                    ["", "{lineno:05d}", "{msecs:.1f}", "{name.__class__}", "{message:>{lineno}}"]
-                )
-            )
-        )
-    return "".join(parts)
-
-
-@st.composite
-def dollar_formats(draw: st.DrawFn) -> str:
-    parts = ["$message "]
-    for _ in range(draw(st.integers(0, 5))):
-        parts.append(draw(literals).replace("$", "$$"))
-        name = draw(st.sampled_from(ATTRIBUTES + EXTRAS[:3]))
-        parts.append(draw(st.sampled_from([f"${{{name}}}", f"${name} "])))
-    return "".join(parts)
-
-
-@st.composite
-def log_records(draw: st.DrawFn) -> logging.LogRecord:
-    record = make_log_record(draw(texts), **{name: draw(values) for name in EXTRAS})
-    set_created(record, draw(st.floats(-1e9, 4e9) | st.sampled_from([0.0, 0.9999999, CREATED])))
-    record.levelno = draw(st.integers(0, 60))
-    record.levelname = draw(texts)
-    if draw(st.booleans()):
-        record.exc_text = draw(texts.filter(bool))
-    if draw(st.booleans()):
-        record.stack_info = draw(texts)
-    if draw(st.booleans()):
-        record.process = draw(st.none() | st.integers(0, 99_999))
-        record.processName = draw(st.none() | texts)
-        record.msecs = draw(st.floats(0, 999.9999))
-    return record
-
 
 def stdlib_line(fmt: str, datefmt: str | None, style: formatting.Style, record: logging.LogRecord) -> str:
     try:
@@ -154,9 +61,6 @@ def stdlib_line(fmt: str, datefmt: str | None, style: formatting.Style, record: 
     except (TypeError, ValueError, OverflowError):  # %d of None
         assume(False)
     raise AssertionError
-
-
-datefmts = st.sampled_from([None, None, "", "%H:%M:%S", "%Y %j %%", "%c"])
 
 
 @settings(max_examples=250, deadline=None)
@@ -241,7 +145,7 @@ def test_our_own_attributes_can_be_named_and_extras_win():
 
 
 def test_overrides_that_generated_code_does_not_know_still_count():
-    carried = msgspec.structs.replace(make_record(), overrides={"module": "elsewhere", "process": 1})
+    carried = changed(make_record(), overrides={"module": "elsewhere", "process": 1})
     assert line("%(module)s %(process)d %(message)s", carried) == "elsewhere 1 hello"
 
 
@@ -283,7 +187,7 @@ def test_a_format_that_never_fits_leaves_level_name_and_message(style, fmt):
 
 @pytest.mark.parametrize("created", [float("nan"), float("inf"), 1e300, -1e300])
 def test_a_time_that_is_none_costs_no_record(created):
-    carried = msgspec.structs.replace(make_record(), created=created)
+    carried = changed(make_record(), created=created)
     assert "INFO my.app hello" in line("%(asctime)s %(message)s", carried)
     assert json.loads(formatting.format_json(carried, FACTS, 1))["timestamp"] is None
 
@@ -350,7 +254,7 @@ def test_json_has_everything_a_record_has():
     }
     assert "ülf" in formatting.format_json(through_the_stream(record), FACTS, 1)
     assert {"exception", "stack", "task"}.isdisjoint(as_json(make_record()))
-    assert as_json(msgspec.structs.replace(make_record(), task_name="Task-1"))["task"] == "Task-1"
+    assert as_json(changed(make_record(), task_name="Task-1"))["task"] == "Task-1"
 
 
 def test_json_names_the_process_that_logged():
@@ -360,7 +264,7 @@ def test_json_names_the_process_that_logged():
 
 def test_an_extra_never_hides_a_key_of_ours():
     extra = {"level": "mine", "level_": "too", "exception": 1, "host": "h"}
-    values = as_json(msgspec.structs.replace(make_record(), extra=extra))
+    values = as_json(changed(make_record(), extra=extra))
     assert (values["level"], values["level_"], values["level__"]) == ("INFO", "mine", "too")
     assert (values["exception_"], values["host"], values["host_"]) == (1, "web1", "h")
 
@@ -372,7 +276,7 @@ def test_json_takes_what_json_has_no_word_for():
         "raw": b"ab\xff",
         "map": {1: b"x", b"k": {2.5: None}},
     }
-    values = as_json(msgspec.structs.replace(make_record(), extra=extra))
+    values = as_json(changed(make_record(), extra=extra))
     assert values["nan"] is None
     assert values["inf"] == [None]
     assert values["raw"] == "ab\\xff"
@@ -381,7 +285,7 @@ def test_json_takes_what_json_has_no_word_for():
 
 def test_json_of_a_record_made_by_hand_never_fails():
     extra = {"big": 2**70, "text": "\udc80", "thing": object}
-    values = as_json(msgspec.structs.replace(make_record(), extra=extra, message="\ud800"))
+    values = as_json(changed(make_record(), extra=extra, message="\ud800"))
     assert values["message"] == "\\ud800"
     assert "class" in values["thing"]
 
@@ -401,7 +305,7 @@ json_extras = st.dictionaries(
     message=texts | st.text(alphabet='\n\r\v\f\x1c\x85\u2028\u2029"\\\x00é', max_size=6), extra=json_extras
 )
 def test_json_is_one_line_and_brings_the_message_back(message, extra):
-    record = msgspec.structs.replace(make_record(message), extra=extra)
+    record = changed(make_record(message), extra=extra)
     assert as_json(record)["message"] == message
     escaped = escaping.apply_multiline(formatting.format_json(record, FACTS, 1), "escape")
     assert json.loads(escaped)["message"] == message

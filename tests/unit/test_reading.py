@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redislogkit.record import End, Facts, Loss, Record
+from redislogkit.record import End, Facts, Loss, Record, build
 from redislogkit.stream.batch import DecodedRun
 from redislogkit.writers.chunk import Lost, Span
 from redislogkit.writers.reading import NOT_IN_STREAM, Reading
@@ -18,7 +18,7 @@ def facts(name: str) -> Facts:
 
 
 def logged(level: int = 20) -> Record:
-    return Record(1.0, level, "INFO", "a", "text", "", 1, "", None, None)
+    return build(1.0, level, "INFO", "a", "text", "", 1, "", None, None)
 
 
 def reading(seen: dict[str, int] | None = None) -> Reading:

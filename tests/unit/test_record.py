@@ -373,19 +373,24 @@ def test_extras_that_a_subclass_sets_first_are_found_too():
 
 def test_an_item_that_can_not_be_read_costs_no_neighbour():
     fields = record.record_fields(log_record("good"), PID, "")
-    strange: Any = (1, "not a time", "x", 5, None, b"bytes", {}, "7", [], "t", 1, 2)
+    odd_site = record.encode(("x", 5, None, {}, "7", []))
+    strange: Any = (1, "not a time", b"bytes", odd_site, record.encode(["t"]))
     data = b"\x94" + b"".join(map(record.encode, [fields, strange, (9, "no such tag"), fields]))
     first, second, third, fourth = record.decode_items(data)
     assert isinstance(first, Record) and isinstance(fourth, Record)
     assert (first.message, fourth.message) == ("good", "good")
     assert isinstance(second, Record)
-    assert (second.created, second.levelname, second.message) == (0.0, "5", "b'bytes'")
+    assert (second.created, second.levelno, second.levelname, second.message) == (0.0, 0, "5", "b'bytes'")
+    assert (second.name, second.function, second.thread, second.thread_name) == ("", "[]", None, None)
     assert isinstance(third, Record)
     assert third.message.startswith("[redislogkit: this record can not be decoded")
 
 
 @settings(max_examples=300)
-@given(data=st.binary(max_size=60), begin=st.sampled_from([b"", b"\x91", b"\x91\x9b\x01", b"\x91\x95\x02"]))
+@given(
+    data=st.binary(max_size=60),
+    begin=st.sampled_from([b"", b"\x91", b"\x91\x95\x01", b"\x91\x9b\x04", b"\x91\x95\x02"]),
+)
 def test_bytes_that_are_no_items_are_refused_with_a_value_error(data, begin):
     for decode in (record.decode_items, record.decode_facts):
         with contextlib.suppress(ValueError, RecursionError):

@@ -16,6 +16,7 @@ from redislogkit import record
 from redislogkit.errors import CorruptDataError
 from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.stream import batch, entries, records
+from tests.helpers.records import changed
 
 FACTS = Facts("f00d", "web1", 4711, "MainProcess", 100.0, 0, "/dev/pts/3", 34819, "boot", False)
 
@@ -23,10 +24,10 @@ encode = records.encoder(lambda item, facts, sequence: f"{item.levelname} {item.
 
 
 def a_record(**changes: Any) -> Record:
-    plain = Record(
+    plain = record.build(
         1700000000.25, 30, "WARNING", "my.app", "hello", "/srv/views.py", 7, "handle", 99, "MainThread"
     )
-    return msgspec.structs.replace(plain, **changes)
+    return changed(plain, **changes)
 
 
 def fields_of(item: Any, sequence: int = 5) -> dict[bytes, bytes]:

@@ -80,7 +80,7 @@ class Bench:
 
 def log(end: ProducerEnd, *numbers: int, size: int = 0) -> None:
     for n in numbers:
-        end.append(record.encode(Record(1.0, 30, "WARNING", "x", "m" * size, "", n, "", 1, "T")), 30)
+        end.append(record.encode(record.build(1.0, 30, "WARNING", "x", "m" * size, "", n, "", 1, "T")), 30)
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import pytest
 
 from redislogkit import record
 from redislogkit.errors import GroupMissingError, LeaseLostError, LockHeldError, ServerAwayError
+from redislogkit.lines import Numbered
 from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.stream import batch
 from redislogkit.stream.client import Claim, Confirmation, RawEntry
 from redislogkit.writers.base import Writer
 from redislogkit.writers.checkpoint import Checkpoint, Mark
-from redislogkit.writers.reading import NOT_IN_STREAM, Numbered, Reading
+from redislogkit.writers.reading import NOT_IN_STREAM, Reading
 
 CODEC = batch.compressor("none")
 
@@ -126,7 +127,7 @@ def facts(name: str) -> Facts:
 
 
 def logged(text: str, levelno: int = 20, name: str = "a") -> Record:
-    return Record(1.0, levelno, "INFO", name, text, "", 1, "", None, None)
+    return record.build(1.0, levelno, "INFO", name, text, "", 1, "", None, None)
 
 
 A, B = facts("aaaa"), facts("bbbb")
