@@ -19,6 +19,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
@@ -219,6 +220,7 @@ def decode_items(data: bytes | memoryview) -> list[Item]:
         return [_coerce_item(item) for item in msgspec.msgpack.decode(data, type=list[Any])]
 
 
+@lru_cache(2048)
 def encode_facts(facts: Facts) -> bytes:
     """Encode the facts; their strings are made safe first."""
     return encode(tuple(sanitise(value) for value in msgspec.structs.astuple(facts)))

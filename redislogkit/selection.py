@@ -25,8 +25,10 @@ def selects(patterns: Collection[str], logger_name: str) -> bool:
     return all(pattern.startswith("!") for pattern in patterns)
 
 
-def selector(level: int, patterns: Collection[str]) -> Callable[[int, str], bool]:
-    """Return the question that a writer asks of each record: (levelno, logger name) → is it for me?"""
+def selector(level: int, patterns: Collection[str]) -> Callable[[int, str], bool] | None:
+    """Return the question that a writer asks: (levelno, logger name) → is it for me? None where everything is."""
+    if level <= 0 and not patterns:
+        return None
     known: dict[str, bool] = {}
 
     def wanted(levelno: int, name: str) -> bool:

@@ -26,6 +26,11 @@ from redislogkit.stream.batch import Entry
 #: Seconds that a command may take; a blocking read asks for less than half of it.
 TIMEOUT: Final = 5.0
 
+#: What ends a reading, beside its number of entries: compressed bytes and records. Larger ones do not stay in the
+#: caches of a processor: 60,000 records at once take a third longer than 5,000, and twenty times the memory.
+ENOUGH_BYTES: Final = 96 * 1024
+ENOUGH_RECORDS: Final = 5_000
+
 LOST: Final = -1
 FULL: Final = -2
 FENCED: Final = -1
@@ -231,7 +236,7 @@ class StreamClient:
     def read(self, writer: str, after: str, count: int, block: float) -> list[RawEntry]:
         """Read entries as ``writer``: its own pending ones ``after`` an id, or new ones (``">"``).
 
-        Waits up to ``block`` seconds for new ones. An entry that was trimmed while pending has no fields.
+        Waits up to ``block`` seconds for new ones. Fewer than ``count`` where they are large. An entry that was trimmed while pending has no fields.
         Raises ``LeaseLostError``, and reads nothing, when the lease that `claim` got is somebody else's by now;
         ``GroupMissingError`` also when the positions that the writer had published are gone.
         """
@@ -246,7 +251,7 @@ class StreamClient:
         return [(entry_id, _pairs(fields)) for entry_id, fields in answer[0]]
 
     def _read(self, writer: str, after: str, count: int) -> Any:
-        arguments = [writer, self._tokens.get(writer, 0), count, after]
+        arguments = [writer, self._tokens.get(writer, 0), count, after, ENOUGH_BYTES, ENOUGH_RECORDS]
         answer = self._script("read", [self._stream, self._leases], arguments)
         if answer == FENCED:
             raise LeaseLostError(_FENCED_TEXT.format(writer))

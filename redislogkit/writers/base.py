@@ -40,12 +40,10 @@ from redislogkit.writers.reading import Reading, Selects
 #: Seconds that a lease lasts without being kept.
 LEASE: Final = 10.0
 
-#: Entries in one reading: few large ones, or many that hold one record each.
-_FIRST_ENTRIES: Final = 16
+#: Most entries in one reading, where they are small.
 _MOST_ENTRIES: Final = 1024
-#: Seconds; a reading that takes longer is too large.
+#: Seconds; a reading that takes longer is too large: what is in an entry is only known when it is unpacked.
 _LONG_READING: Final = 0.1
-_ENOUGH_BYTES: Final = 256 * 1024
 _BLOCK: Final = 0.25
 _LONGEST_PAUSE: Final = 0.5
 #: What is over sooner than this (a server that is just starting) is not worth a line.
@@ -103,7 +101,7 @@ class Writer:
         connect: Callable[[], StreamClient],
         destination: Destination,
         checkpoint: Checkpoint,
-        selects: Selects,
+        selects: Selects | None,
         report: Callable[[str], None],
         *,
         start_after: str = "0",
@@ -125,7 +123,7 @@ class Writer:
         self._report = report
         self._client: StreamClient | None = None
         self._after = "0"
-        self._count = _FIRST_ENTRIES
+        self._count = _MOST_ENTRIES
         self._trouble = Trouble(report)
         # In doubt, the destination may have what the checkpoint has not, or has lost what it had.
         self._in_doubt = False
@@ -222,7 +220,7 @@ class Writer:
             if found:
                 began = time.monotonic()
                 self._handle(client, found)
-                self._count = _next_count(self._count, found, time.monotonic() - began)
+                self._count = _next_count(self._count, len(found), time.monotonic() - began)
             self._recovered()
             return bool(found)
         except GroupMissingError as error:
@@ -357,14 +355,8 @@ class Writer:
         self._report(f"entry {entry_id.decode()} is passed over: {error}{kept}")
 
 
-def _next_count(count: int, found: list[RawEntry], seconds: float) -> int:
-    """How many entries to read next: as many as take long enough to be worth a commit, and not too long.
-
-    What an entry holds when it is unpacked is only known by then; the time bounds memory and pauses alike.
-    """
+def _next_count(count: int, found: int, seconds: float) -> int:
+    """How many entries to read at most next, after ``found`` of ``count`` have taken so many seconds."""
     if seconds > _LONG_READING:
-        return max(count // 2, 1)
-    size = sum(len(value) for _, fields in found for value in fields.values())
-    if len(found) < count or size > _ENOUGH_BYTES or seconds > _LONG_READING / 2:
-        return count
-    return min(count * 2, _MOST_ENTRIES)
+        return max(found // 2, 1)
+    return count if seconds > _LONG_READING / 2 else min(count * 2, _MOST_ENTRIES)

@@ -53,6 +53,13 @@ def command(server_url: str) -> Iterator[Callable[..., Any]]:
         yield connection.execute_command
 
 
+@pytest.fixture
+def all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reading ends with its number of entries only."""
+    monkeypatch.setattr(client, "ENOUGH_BYTES", 2**40)
+    monkeypatch.setattr(client, "ENOUGH_RECORDS", 2**40)
+
+
 def an_entry(first: int, count: int = 1, *, producer: str = "p", size: int = 10) -> batch.Entry:
     """An entry of ``count`` records from ``first`` on."""
     facts = Facts(producer, "web1", 1, "MainProcess", 0.0, 0)
@@ -348,6 +355,7 @@ def test_written_is_what_the_slowest_writer_has_published(stream):
     assert stream.written("app") == {"p": 9, "q": 3}
 
 
+@pytest.mark.usefixtures("all_at_once")
 def test_confirming_acknowledges_and_trims_behind_the_slowest_writer(stream, command, stream_name):
     tokens = {writer: joined(stream, writer) for writer in ("app", "console")}
     for number in range(1, 301):
@@ -391,6 +399,7 @@ def test_a_writer_without_the_lease_changes_nothing(stream, command, stream_name
     assert len(stream.read("app", "0", 10, 0)) == 1
 
 
+@pytest.mark.usefixtures("all_at_once")
 def test_a_writer_that_wakes_up_long_after_its_lease_trims_nothing_that_others_need(
     stream, command, stream_name
 ):
@@ -405,6 +414,7 @@ def test_a_writer_that_wakes_up_long_after_its_lease_trims_nothing_that_others_n
     assert "console@web1" in stream.registered_writers()
 
 
+@pytest.mark.usefixtures("all_at_once")
 def test_a_writer_of_a_host_that_is_gone_holds_back_nothing(stream, command, stream_name):
     gone = joined(stream, "console@web2")
     lease = f"{{{stream_name}}}:redislogkit:leases"
@@ -530,6 +540,31 @@ def test_a_writer_may_begin_behind_an_entry(stream):
     assert sequences(stream.read("app", ">", 10, 0)) == [2]
 
 
+@pytest.mark.parametrize("after", [">", "0"])
+@pytest.mark.parametrize(("count", "size", "enough"), [(400, 10, 14), (1, 30_000, 4)])
+def test_a_reading_of_large_entries_has_few_of_them_and_the_next_one_goes_on(
+    stream, count, size, enough, after
+):
+    joined(stream)
+    small = [an_entry(n) for n in range(1, 301)]
+    large = [an_entry(301 + n * count, count, size=size) for n in range(60)]
+    stream.append([*small, *large], EPOCH, PLENTY)
+    found: list[client.RawEntry] = []
+    if after == "0":  # those that are pending
+        while stream.read("app", ">", 1000, 0.0):
+            pass
+    lengths = []
+    while part := stream.read(
+        "app", after if after == ">" or not found else found[-1][0].decode(), 1000, 0.0
+    ):
+        found += part
+        lengths.append(len(part))
+    assert sequences(found) == list(range(1, 301 + 60 * count))
+    assert lengths[0] >= 300
+    assert all(1 <= length <= enough + 16 for length in lengths[1:])
+    assert len(stream.read("app", "0", 3, 0.0)) == 3
+
+
 def test_what_was_read_and_not_confirmed_is_read_again(stream, connect):
     stream.join("app")
     stream.append([an_entry(1), an_entry(2)], EPOCH, PLENTY)
@@ -554,6 +589,7 @@ def test_reading_waits_for_an_entry_and_not_longer_than_asked(stream, connect):
     assert 0.09 <= time.monotonic() - begin < 3.0
 
 
+@pytest.mark.usefixtures("all_at_once")
 def test_leaving_frees_the_stream_from_a_writer(stream, command, stream_name):
     token = joined(stream)
     joined(stream, "gone")
@@ -642,6 +678,7 @@ def test_a_server_without_memory_is_away_and_takes_the_same_batch_later(own_serv
     one.close()
 
 
+@pytest.mark.usefixtures("all_at_once")
 def test_a_server_without_memory_lets_writers_make_room_and_tells_positions(own_server, stream_name):
     shipper, writer = (StreamClient(own_server.url, stream_name) for _ in range(2))
     shipper.attach(EPOCH, ["app"])
