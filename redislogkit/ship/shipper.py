@@ -42,6 +42,8 @@ FULL_BATCH: Final = 64 * 1024
 LARGE_BATCH: Final = 256 * 1024
 _HOUSEKEEPING: Final = 1.0
 _SOON: Final = 0.1
+#: Seconds that may be spent on burying the dead before anything else is done.
+_LONGEST_BURIAL: Final = 0.25
 _BEAT: Final = 0.25
 #: A server that is away for less than this (it is just starting) is not worth a line.
 _PATIENCE: Final = 1.0
@@ -223,12 +225,16 @@ class Shipper:
 
     def status(self) -> Status:
         """Counts for the supervisor."""
-        outstanding = sum(not self._is_safe(spool) for spool in self._spools.values())
-        return Status(self._spools.living, outstanding, len(self._spools), self._trouble.reason, self._rings)
+        waiting = self._spools.waiting
+        outstanding = waiting + sum(not self._is_safe(spool) for spool in self._spools.values())
+        spools = waiting + len(self._spools)
+        return Status(self._spools.living, outstanding, spools, self._trouble.reason, self._rings)
 
     def is_drained(self) -> bool:
         """True when all that was there at the beginning of draining is safe, and the dead are buried."""
-        return not self._pending and all(self._is_drained(spool) for spool in self._spools.values())
+        if self._pending or self._spools.waiting:
+            return False
+        return all(self._is_drained(spool) for spool in self._spools.values())
 
     def _is_drained(self, spool: ShipperEnd) -> bool:
         if spool.owner_dead and self._client is not None:
@@ -300,10 +306,17 @@ class Shipper:
 
     def _keep_house(self) -> None:
         self._discover(again=True)
+        began = time.monotonic()
+        again = began + _SOON if self._spools.waiting else self._next_housekeeping
         for spool in self._spools.look_after():
+            now = time.monotonic()
+            if now - began > _LONGEST_BURIAL:  # a sign of life first, and records of the living
+                again = now
+                break
             self._bury(spool)
             if not spool.finished:  # it has just been retired: read it to its end, then come back
-                self._next_housekeeping = min(self._next_housekeeping, time.monotonic() + _SOON)
+                again = min(again, now + _SOON)
+        self._next_housekeeping = min(self._next_housekeeping, again)
 
     def _bury(self, spool: ShipperEnd) -> None:
         """Remove the spool of a dead producer when all of it is read, confirmed and written."""
