@@ -494,7 +494,9 @@ def test_indexes_of_files_that_somebody_else_has_rotated_go_with_them(log, copyt
     log.log("last")
     found = index.index_files(str(log.state / "index"))
     assert 20 < len(found) <= 21 + 10  # those of the files that are there, and some to spare
-    lines = sum(span.lines for path in found[-21:] for chunk in index.read(path).chunks for span in chunk.spans)
+    lines = sum(
+        span.lines for path in found[-21:] for chunk in index.read(path).chunks for span in chunk.spans
+    )
     assert lines == 21
 
 
