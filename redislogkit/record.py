@@ -186,6 +186,10 @@ class Loss(msgspec.Struct, array_like=True, tag=2, frozen=True):
     created: Time
 
 
+#: Cause of a loss behind the producer: the server no longer has what it had confirmed.
+NOT_IN_STREAM: Final = "not in the stream"
+
+
 class End(msgspec.Struct, array_like=True, tag=3, frozen=True):
     """The last item of a producer: all it ever logged lies before it."""
 

@@ -556,6 +556,9 @@ class Shipper:
                 # The server forgets a producer when he is buried; that may come before his spool is gone.
                 spool.set_written(spool.shipped)
             spool.rewind(spool.shipped)
+            if stored < spool.written and not self._settings.writers:
+                # Writers that have them pass over it. The others know of no gap in front of somebody's first record.
+                spool.tell_forgotten(stored + 1, spool.written)
             self._caught_up.discard(spool.directory)
 
     def _away(self, error: Exception) -> None:

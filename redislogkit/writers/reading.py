@@ -7,18 +7,17 @@ are items (records and losses that get a line) and sequences that the writer's f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
+
+from msgspec.structs import replace
 
 from redislogkit.lines import Numbered
-from redislogkit.record import End, Facts, Loss, Record
+from redislogkit.record import NOT_IN_STREAM, End, Facts, Loss, Record
 from redislogkit.stream import entries
 from redislogkit.writers.chunk import Lost, Span
 
 #: Says whether a record of this level and logger name belongs to the writer.
 Selects: TypeAlias = Callable[[int, str], bool]
-
-#: Cause of a loss that only a gap in the sequences tells of: the server has lost what it had confirmed.
-NOT_IN_STREAM: Final = "not in the stream"
 
 
 class _Step(NamedTuple):
@@ -83,8 +82,9 @@ class Reading:
                 if selects(item.levelno, item.name):
                     self.items.append((item, facts, sequence))
             elif isinstance(item, Loss):
-                self._add_loss(item, facts, sequence)
-        self._step(begin, producer, known + 1 if known else first, last)
+                # The server may have lost more than we have missed.
+                self._add_loss(replace(item, first=max(item.first, known + 1)), facts, sequence)
+        self._step(begin, producer, known + 1 if known else _accounts_from(items[0], first), last)
 
     def skip(self, producer: str, last: int) -> None:
         """Account for the sequences up to ``last``: another host's writer has written them."""
@@ -131,6 +131,10 @@ class Reading:
         last = step.last if end == step.end else self.items[end - 1][2]
         lines = end - begin - sum(begin <= index < end for index in self._losses)
         return Span(step.producer, first, last, lines)
+
+
+def _accounts_from(item: object, first: int) -> int:
+    return min(item.first, first) if isinstance(item, Loss) else first
 
 
 def _explains(item: object, first: int) -> bool:
