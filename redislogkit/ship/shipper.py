@@ -430,6 +430,8 @@ class Shipper:
         """The pending runs as entries; what can not be encoded is replaced by a note of its loss."""
         try:
             return self._encode(self._pending)
+        except MemoryError:
+            raise  # nothing is wrong with the records: a shipper that is started again has more
         except Exception as error:  # bytes that no producer of ours has made
             self._report(f"a record can not be encoded: {error!r}; a note of its loss takes its place")
             return [
@@ -442,6 +444,8 @@ class Shipper:
     def _encoded_one(self, facts: record.Facts, sequence: int, payload: bytes) -> list[batch.Entry]:
         try:
             return self._encode([batch.RawRun(facts, sequence, [payload])])
+        except MemoryError:
+            raise
         except Exception:
             loss = record.encode(record.Loss(sequence, sequence, "damaged", time.time()))
             return self._encode([batch.RawRun(facts, sequence, [loss])])

@@ -11,6 +11,7 @@ so many are opened at a time that nobody takes the shipper for dead meanwhile.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 from collections import Counter
@@ -26,6 +27,8 @@ _AT_ONCE: Final = 1000
 _RESERVE: Final = 64
 #: Descriptors that an open spool takes: header, its map, and that of a segment.
 _EACH: Final = 3
+#: Spools that are open at most, with two maps each: Linux lets a process have 65,530 of them.
+_MOST: Final = 20_000
 #: Spools that a thread of the application has open at most: descriptors are the application's.
 _MOST_IN_A_THREAD: Final = 16
 
@@ -124,6 +127,7 @@ class SpoolSet:
                 self._pass_over(name, error)
             return None
         except (OSError, CorruptDataError) as error:
+            _check_memory(error)
             self._pass_over(name, error)
             return None
         if not self._is_ours(spool):
@@ -179,6 +183,7 @@ class SpoolSet:
         try:
             return spool.read(max_bytes)
         except (OSError, CorruptDataError) as error:
+            _check_memory(error)
             name = os.path.basename(spool.directory)
             self._spools.pop(name, None)
             spool.close()
@@ -220,9 +225,15 @@ def _producer(name: str) -> str:
     return name.rpartition("-")[0]
 
 
+def _check_memory(error: Exception) -> None:
+    """Nothing is wrong with a spool for which there is no memory: a shipper that is started again has more."""
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        raise MemoryError(str(error)) from error
+
+
 def _most_open() -> int:
     """How many spools this process can have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return 1_000_000
-    return max((soft - _RESERVE) // _EACH, 1)
+        return _MOST
+    return min(max((soft - _RESERVE) // _EACH, 1), _MOST)

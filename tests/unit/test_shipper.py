@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -14,7 +15,7 @@ from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.ship import shipper as shipping
 from redislogkit.ship import spools
 from redislogkit.ship.shipper import Shipper, ShipperSettings, StreamEnd
-from redislogkit.spool import header
+from redislogkit.spool import header, segment
 from redislogkit.spool.doorbell import Doorbell
 from redislogkit.spool.producer_end import ProducerEnd, SpoolSettings
 from redislogkit.spool.shipper_end import Run, ShipperEnd
@@ -580,6 +581,28 @@ def test_a_thread_keeps_few_descriptors_whatever_others_have_left(bench):
     assert most == spools._MOST_IN_A_THREAD
     assert len(bench.shipped()) == 51
     own.close()
+
+
+def test_a_record_for_which_there_is_no_memory_now_is_no_broken_one(bench, monkeypatch):
+    end = bench.producer()
+    log(end, *range(3))
+    shipper = bench.shipper()
+
+    def no_memory(*args: object) -> None:
+        raise MemoryError
+
+    def no_map(*args: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    for place, name, fails in ((shipper, "_encode", no_memory), (segment, "open_for_reading", no_map)):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fails)
+            with pytest.raises(MemoryError):
+                until(bench.shipper() if place is segment else shipper, lambda: False)
+    next_one = bench.shipper()
+    until(next_one, lambda: len(bench.shipped()) == 3)
+    assert [n for _, n in bench.shipped()] == [0, 1, 2]
+    assert bench.reports == []
 
 
 def test_burials_are_interrupted_for_the_living(bench, monkeypatch):
