@@ -80,7 +80,7 @@ class Crowd:
 
 
 def _record(name: str, n: int) -> Record:
-    return Record(1.0, 20, "INFO", "x", f"{name} {n}", "", 1, "", 1, "T")
+    return record.build(1.0, 20, "INFO", "x", f"{name} {n}", "", 1, "", 1, "T")
 
 
 def _resident() -> int:
