@@ -944,7 +944,18 @@ def listener(answer: bytes, *, once: bool = False) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    "error", ["LOADING", "READONLY", "CLUSTERDOWN", "MISCONF", "BUSY", "MASTERDOWN", "NOPERM"]
+    "error",
+    [
+        "LOADING",
+        "READONLY",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "MOVED 1 h:1",
+        "MISCONF",
+        "BUSY",
+        "MASTERDOWN",
+        "NOPERM",
+    ],
 )
 def test_whatever_a_server_says_of_itself_means_away(error):
     with listener(f"-{error} not now\r\n".encode()) as port:
