@@ -965,7 +965,19 @@ def test_whatever_a_server_says_of_itself_means_away(error):
         one.close()
 
 
-@pytest.mark.parametrize("answer", [b"", b"$-", b"hello\r\n", b"*99999999\r\n", b"\x00" * 100])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"$-",
+        b"hello\r\n",
+        b"*99999999\r\n",
+        b"\x00" * 100,
+        b"*x\r\n",
+        b":x\r\n",
+        b"-MOVED to nowhere\r\n",
+    ],
+)
 def test_a_server_that_speaks_something_else_is_away(answer):
     with listener(answer, once=True) as port:
         one = StreamClient(f"redis://127.0.0.1:{port}/0", "app", timeout=0.5)
