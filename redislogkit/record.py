@@ -187,6 +187,10 @@ class Loss(msgspec.Struct, array_like=True, tag=2, frozen=True):
     created: Time
 
 
+#: Cause of a loss behind the producer: the server no longer has what it had confirmed.
+NOT_IN_STREAM: Final = "not in the stream"
+
+
 class End(msgspec.Struct, array_like=True, tag=3, frozen=True):
     """The last item of a producer: all it ever logged lies before it."""
 
@@ -195,16 +199,21 @@ Item: TypeAlias = Record | RichRecord | Loss | End
 
 _encoder: Final = msgspec.msgpack.Encoder(enc_hook=lambda obj: safe_repr(obj))
 encode: Final[Callable[[Any], bytes]] = _encoder.encode
+encode_into: Final[Callable[[Any, bytearray], None]] = _encoder.encode_into
 _items_decoder: Final = msgspec.msgpack.Decoder(list[Item])
 _facts_decoder: Final = msgspec.msgpack.Decoder(Facts)
 
 
 def encode_fields(fields: tuple[Any, ...]) -> bytes:
     """Encode the fields of a record (its tag first); sanitise them when msgpack refuses them."""
+    # Not `encode`, although it is 0.07 us quicker: where there is no memory for its result, msgspec crashes the process.
+    encoded = bytearray()
     try:
-        return encode(fields)
+        encode_into(fields, encoded)
     except Exception:  # lone surrogate, > 64 bit, cycle, a container changed by another thread
-        return encode(tuple(sanitise(field) for field in fields))
+        encoded = bytearray()
+        encode_into(tuple(sanitise(field) for field in fields), encoded)
+    return bytes(encoded)
 
 
 def decode_items(data: bytes | memoryview) -> list[Item]:

@@ -157,6 +157,11 @@ class SpoolHandler(logging.Handler):
             self.emit(record)
         except RecursionError:
             self._emit_with_more_stack(record)
+        except MemoryError:
+            try:  # noqa: SIM105 - suppress() would need memory
+                self._emit_without_memory(record)
+            except MemoryError:  # not even for a note that there was none
+                pass
         return True
 
     def _emit_with_more_stack(self, record: logging.LogRecord) -> None:
@@ -175,8 +180,22 @@ class SpoolHandler(logging.Handler):
                 sys.setrecursionlimit(limit)
                 _stretched = False
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Copy one record into the spool. Of ``Exception``, raises only ``RecursionError``."""
+    def _emit_without_memory(self, record: logging.LogRecord) -> None:
+        """Nothing of it is stored. What has failed may have given some back: a second try, or else a note."""
+        try:
+            self.emit(record)
+        except MemoryError:
+            self.errors += 1
+            self._store(_NO_MEMORY, logging.ERROR)
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: C901, PLR0912 - each call more would cost 60 ns
+        """Copy one record into the spool. Of ``Exception``, raises only ``RecursionError`` and ``MemoryError``.
+
+        Nothing of the record is stored then.
+        """
+        stored = taken = left = False
+        failure: Exception | None = None
+        created: Any = None
         try:
             fields = None
             if self.formatter is None and self._own_shipper is None:
@@ -185,30 +204,38 @@ class SpoolHandler(logging.Handler):
                 fields = self._fields(record)
             if fields is None:
                 return
+            payload: Any = bytearray()  # as in `record.encode_fields`; as good as bytes to the spool
             try:
-                payload = _encode(fields)
+                _encode_into(fields, payload)
             except Exception:
                 payload = _encode_anything(fields)
             if len(payload) > self._max_payload:
                 payload = self.cut_down(fields)
             created = fields[1]
             with self._append_lock:  # as in `_store`, without the call
+                taken = True
                 end = self._end
                 before = end.sequence
                 try:
                     end.append(payload, getattr(record, "levelno", None))
-                except Exception:
-                    if end.sequence == before:
-                        raise
+                except Exception as error:
+                    failure = error if end.sequence == before else None
+                stored = failure is None
+            left = True
+            if failure is not None:
+                raise failure
         except RecursionError:
             raise
         except Exception as error:
-            self._keep_note(record, error)
-            created = None
+            if taken and not left:
+                # To leave a ``with`` takes memory, to release a lock does not. Others would wait for ever.
+                self._append_lock.release()
+            if not stored:
+                self._keep_note(record, error)
         if type(created) is not float or not self._looked_at <= created < self._look_at:
             try:  # noqa: SIM105 - right below the recursion limit, calling suppress() would be a call too many
                 self.look_for_shipper()
-            except RecursionError:  # the record is stored: no second try
+            except (RecursionError, MemoryError):  # the record is stored: no second try
                 pass
 
     def _fields(self, record: logging.LogRecord) -> tuple[Any, ...] | None:
@@ -227,14 +254,26 @@ class SpoolHandler(logging.Handler):
         return shortened(fields, self._max_payload)
 
     def _store(self, payload: bytes, levelno: int) -> None:
-        with self._append_lock:
-            end = self._end
-            before = end.sequence
-            try:
-                end.append(payload, levelno)
-            except Exception:
-                if end.sequence == before:
-                    raise  # else it is stored, and what has failed came behind that
+        failure: Exception | None = None
+        taken = left = False
+        try:
+            with self._append_lock:
+                taken = True
+                end = self._end
+                before = end.sequence
+                try:
+                    end.append(payload, levelno)
+                except Exception as error:
+                    # Else it is stored, and what has failed came behind that.
+                    failure = error if end.sequence == before else None
+            left = True
+        except MemoryError:
+            if not taken:
+                raise
+            if not left:
+                self._append_lock.release()
+        if failure is not None:
+            raise failure
 
     def look_for_shipper(self) -> None:
         """Once in a while, by the records' own clock: is there still somebody who ships?"""
@@ -447,8 +486,10 @@ def _logging_started() -> float:
 
 _any_fields = record.record_fields
 _plain_fields = record.plain_fields
-_encode = record.encode
+_encode_into = record.encode_into
 _encode_anything = record.encode_fields
+#: Of a record for which there was no memory. When it was is not known any more.
+_NO_MEMORY: Final = record.encode(record.unreadable("there was no memory for it"))
 _safe_str = record.safe_str
 
 #: Handlers of this process, for the hooks below.

@@ -42,6 +42,8 @@ FULL_BATCH: Final = 64 * 1024
 LARGE_BATCH: Final = 256 * 1024
 _HOUSEKEEPING: Final = 1.0
 _SOON: Final = 0.1
+#: Seconds that may be spent on burying the dead before anything else is done.
+_LONGEST_BURIAL: Final = 0.25
 _BEAT: Final = 0.25
 #: A server that is away for less than this (it is just starting) is not worth a line.
 _PATIENCE: Final = 1.0
@@ -223,12 +225,16 @@ class Shipper:
 
     def status(self) -> Status:
         """Counts for the supervisor."""
-        outstanding = sum(not self._is_safe(spool) for spool in self._spools.values())
-        return Status(self._spools.living, outstanding, len(self._spools), self._trouble.reason, self._rings)
+        waiting = self._spools.waiting
+        outstanding = waiting + sum(not self._is_safe(spool) for spool in self._spools.values())
+        spools = waiting + len(self._spools)
+        return Status(self._spools.living, outstanding, spools, self._trouble.reason, self._rings)
 
     def is_drained(self) -> bool:
         """True when all that was there at the beginning of draining is safe, and the dead are buried."""
-        return not self._pending and all(self._is_drained(spool) for spool in self._spools.values())
+        if self._pending or self._spools.waiting:
+            return False
+        return all(self._is_drained(spool) for spool in self._spools.values())
 
     def _is_drained(self, spool: ShipperEnd) -> bool:
         if spool.owner_dead and self._client is not None:
@@ -300,10 +306,17 @@ class Shipper:
 
     def _keep_house(self) -> None:
         self._discover(again=True)
+        began = time.monotonic()
+        again = began + _SOON if self._spools.waiting else self._next_housekeeping
         for spool in self._spools.look_after():
+            now = time.monotonic()
+            if now - began > _LONGEST_BURIAL:  # a sign of life first, and records of the living
+                again = now
+                break
             self._bury(spool)
             if not spool.finished:  # it has just been retired: read it to its end, then come back
-                self._next_housekeeping = min(self._next_housekeeping, time.monotonic() + _SOON)
+                again = min(again, now + _SOON)
+        self._next_housekeeping = min(self._next_housekeeping, again)
 
     def _bury(self, spool: ShipperEnd) -> None:
         """Remove the spool of a dead producer when all of it is read, confirmed and written."""
@@ -417,6 +430,8 @@ class Shipper:
         """The pending runs as entries; what can not be encoded is replaced by a note of its loss."""
         try:
             return self._encode(self._pending)
+        except MemoryError:
+            raise  # nothing is wrong with the records: a shipper that is started again has more
         except Exception as error:  # bytes that no producer of ours has made
             self._report(f"a record can not be encoded: {error!r}; a note of its loss takes its place")
             return [
@@ -429,6 +444,8 @@ class Shipper:
     def _encoded_one(self, facts: record.Facts, sequence: int, payload: bytes) -> list[batch.Entry]:
         try:
             return self._encode([batch.RawRun(facts, sequence, [payload])])
+        except MemoryError:
+            raise
         except Exception:
             loss = record.encode(record.Loss(sequence, sequence, "damaged", time.time()))
             return self._encode([batch.RawRun(facts, sequence, [loss])])
@@ -543,6 +560,9 @@ class Shipper:
                 # The server forgets a producer when he is buried; that may come before his spool is gone.
                 spool.set_written(spool.shipped)
             spool.rewind(spool.shipped)
+            if stored < spool.written and not self._settings.writers:
+                # Writers that have them pass over it. The others know of no gap in front of somebody's first record.
+                spool.tell_forgotten(stored + 1, spool.written)
             self._caught_up.discard(spool.directory)
 
     def _away(self, error: Exception) -> None:

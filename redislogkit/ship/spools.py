@@ -2,17 +2,35 @@
 
 A spool belongs to the supervisor's shipper, unless its producer ships itself (thread mode) and lives. One that can
 not be read is reported once and passed over, and tried again while it is there: it never stops the others.
+
+Each opened spool takes three descriptors, and there may be any number: processes that came and went while nobody
+shipped. So only as many are open as leave descriptors for the rest, and the others wait until some are removed; and only
+so many are opened at a time that nobody takes the shipper for dead meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import resource
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from redislogkit.errors import CorruptDataError
 from redislogkit.spool.shipper_end import Run, ShipperEnd, spool_names, sweep_hidden
+
+#: Spools that are opened at a time, half a second's work.
+_AT_ONCE: Final = 1000
+#: What the rest of the process needs of its descriptors.
+_RESERVE: Final = 64
+#: Descriptors that an open spool takes: header, its map, and that of a segment.
+_EACH: Final = 3
+#: Spools that are open at most, with two maps each: Linux lets a process have 65,530 of them.
+_MOST: Final = 20_000
+#: Spools that a thread of the application has open at most: descriptors are the application's.
+_MOST_IN_A_THREAD: Final = 16
 
 
 class SpoolSet:
@@ -33,6 +51,10 @@ class SpoolSet:
         self._elsewhere: set[str] = set()  # of producers that live and are shipped by somebody else
         self._reported: set[str] = set()
         self._spools_of: Counter[str] = Counter()  # producer → its spools here, whoever ships them
+        self._most = _MOST_IN_A_THREAD if own else _most_open()
+        self._told_most = False
+        self.waiting = 0
+        """Spools that are to be shipped here, and not open yet, as there are so many."""
         self._sleeping = False
 
     # -- which there are ------------------------------------------------------------------------
@@ -64,10 +86,37 @@ class SpoolSet:
         self._elsewhere &= here
         self._reported &= here
         new = [name for name in names if name not in self._spools and name not in self._passed_over]
-        opened = [spool for name in new if (spool := self._open(name)) is not None]
+        opened = self._open_some(new)
         # The listing's order is that of each producer's spools.
         self._spools = {name: self._spools[name] for name in names if name in self._spools}
         return opened
+
+    def _open_some(self, names: list[str]) -> list[ShipperEnd]:
+        """Open as many as there is room for, one's own in any case; the others wait."""
+        opened: list[ShipperEnd] = []
+        waiting = 0
+        for name in sorted(names, key=self._is_not_own):
+            full = len(opened) >= _AT_ONCE or len(self._spools) >= self._most
+            if full and self._is_not_own(name):
+                waiting += 1
+            elif (spool := self._open(name)) is not None:
+                opened.append(spool)
+        if not self._own:
+            self._wait_for_room(waiting)
+        return opened
+
+    def _wait_for_room(self, waiting: int) -> None:
+        self.waiting = waiting
+        if waiting and len(self._spools) >= self._most and not self._told_most:
+            self._told_most = True
+            self._report(
+                f"{waiting} spools below {self._root} wait: not more than {self._most} can be open at a time, as "
+                "the bound of descriptors (RLIMIT_NOFILE) is so low"
+            )
+        self._told_most = self._told_most and waiting > 0
+
+    def _is_not_own(self, name: str) -> bool:
+        return not (self._own and name.startswith(f"{self._own}-"))
 
     def _open(self, name: str) -> ShipperEnd | None:
         path = os.path.join(self._root, name)
@@ -78,6 +127,7 @@ class SpoolSet:
                 self._pass_over(name, error)
             return None
         except (OSError, CorruptDataError) as error:
+            _check_memory(error)
             self._pass_over(name, error)
             return None
         if not self._is_ours(spool):
@@ -133,6 +183,7 @@ class SpoolSet:
         try:
             return spool.read(max_bytes)
         except (OSError, CorruptDataError) as error:
+            _check_memory(error)
             name = os.path.basename(spool.directory)
             self._spools.pop(name, None)
             spool.close()
@@ -172,3 +223,17 @@ class SpoolSet:
 
 def _producer(name: str) -> str:
     return name.rpartition("-")[0]
+
+
+def _check_memory(error: Exception) -> None:
+    """Nothing is wrong with a spool for which there is no memory: a shipper that is started again has more."""
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        raise MemoryError(str(error)) from error
+
+
+def _most_open() -> int:
+    """How many spools this process can have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MOST
+    return min(max((soft - _RESERVE) // _EACH, 1), _MOST)

@@ -82,6 +82,7 @@ class ShipperEnd:
         self._skip_to = 0  # frames up to this sequence are passed over
         # Highest sequence that has been read, told as lost, or was safe before this reader began.
         self._accounted = max(self._words[header.FIRST] - 1, self._words[header.WRITTEN], 0)
+        self._forgotten: Run | None = None  # a notice of what the server has lost, told before all else
         self._suspect = (0, 0)  # segment and position of what may be damage, seen once
         self._set_aside_already: set[int] = set()
         self.owner_dead = False
@@ -94,7 +95,8 @@ class ShipperEnd:
 
     def read(self, max_bytes: int) -> list[Run]:
         """Return the next whole frames, about ``max_bytes`` of them."""
-        runs: list[Run] = []
+        runs: list[Run] = [] if self._forgotten is None else [self._forgotten]
+        self._forgotten = None
         size = 0
         while size < max_bytes:
             current = self._current or self._open_next(runs)
@@ -322,6 +324,12 @@ class ShipperEnd:
         self._accounted = max(self._words[header.FIRST] - 1, sequence)
         self.read_sequence = sequence
         self.finished = False
+        self._forgotten = None
+
+    def tell_forgotten(self, first: int, last: int) -> None:
+        """Have the next `read` begin with a notice: the server had confirmed these, and has lost them."""
+        loss = record.Loss(first, last, record.NOT_IN_STREAM, time.time())
+        self._forgotten = Run(self.facts, last, [record.encode(loss)])
 
     # -- positions, marks -----------------------------------------------------------------------
 
@@ -351,6 +359,8 @@ class ShipperEnd:
     def has_news(self) -> bool:
         """True when a frame, whole or not, or a new segment stands behind what has been read."""
         current = self._current
+        if self._forgotten is not None:
+            return True
         if current is None or self.owner_dead:
             return not self.finished
         return current.mapped[current.position : current.position + 4] != b"\0\0\0\0"

@@ -45,6 +45,8 @@ _CREDENTIALS: Final = re.compile(r"//\S*@")
 _SCRIPT: Final = re.compile(r"\.? script: .*")
 
 
+#: Some connection errors are not wrapped, nor is what the library's parser makes of an answer that is none.
+_FAILURES: Final = (RedisError, OSError, ValueError)
 _FENCED_TEXT: Final = "the lease of writer {} is somebody else's by now"
 _UNPUBLISHED_TEXT: Final = "the positions that it had published are no longer there"
 
@@ -120,7 +122,7 @@ class StreamClient:
     def _call(self, *command: Any) -> Any:
         try:
             return self._execute(*command)
-        except (RedisError, OSError) as error:  # some connection errors are not wrapped
+        except _FAILURES as error:
             raise _translated(error) from None
 
     def _script(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
@@ -129,7 +131,7 @@ class StreamClient:
             return self._execute("EVALSHA", digest, len(keys), *keys, *arguments)
         except NoScriptError:
             return self._call("EVAL", source, len(keys), *keys, *arguments)
-        except (RedisError, OSError) as error:
+        except _FAILURES as error:
             raise _translated(error) from None
 
     def ping(self) -> None:

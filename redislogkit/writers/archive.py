@@ -131,14 +131,14 @@ def identity_of(path: str) -> Identity | None:
     return Identity.of(info) if info else None
 
 
-def _names(path: str) -> set[str]:
-    """Return the paths in the folder of ``path`` that begin like it."""
+def similar(path: str) -> set[str]:
+    """Return the paths in the folder of ``path`` that begin like it: its archives, and what others made of it."""
     folder, base = os.path.split(path)
     return {os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(base)}
 
 
 def _archives(config: FileWriterConfig) -> list[tuple[Archive, Identity, ArchiveName]]:
-    owned = rotation.owned(config.path, _names(config.path), config.naming, config.backup_count)
+    owned = rotation.owned(config.path, similar(config.path), config.naming, config.backup_count)
     found = ((name, _stat_file(name.path)) for name in owned)
     return [
         (Archive(name.path, info.st_mtime, info.st_size), Identity.of(info), name)
@@ -377,7 +377,7 @@ class Archivist:
         live = _stat_file(self._path)
         if live is None or live.st_size == 0:
             return None
-        names = _names(self._path)
+        names = similar(self._path)
         # The inode may be that of an archive that was released, and is deleted since.
         self._released.discard(Identity.of(live))
         steps = self._steps(start, names)

@@ -30,6 +30,8 @@ from redislogkit.writers.chunk import Chunk
 from redislogkit.writers.index import Position
 
 _LARGEST_JOURNAL: Final = 1024 * 1024
+#: Bytes beyond which the file with the newest announced bytes shrinks again.
+_LARGE_DATA: Final = 1024 * 1024
 _MAX_ENDED: Final = 10_000
 
 
@@ -125,7 +127,7 @@ class Checkpoint(State):
         super().__init__()
         self.path = path
         self._fd = self._data_fd = -1
-        self._size = 0
+        self._size = self._data_size = 0
         self._torn = False  # bytes behind `_size` that could not be cut off
         self._rewrite_at = _LARGEST_JOURNAL
 
@@ -135,6 +137,7 @@ class Checkpoint(State):
         self._data_fd = os.open(self.path + ".data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with open(self._fd, "rb", closefd=False) as file:
             data = file.read()
+        self._data_size = os.fstat(self._data_fd).st_size
         self._size = self._replay(data, self.path)
         if self._size < len(data):
             os.ftruncate(self._fd, self._size)
@@ -148,11 +151,20 @@ class Checkpoint(State):
 
     def intend(self, intent: Intent, data: bytes) -> None:
         """Announce a write of ``data``."""
+        if data:
+            self._keep(data)
+        self._append(_frame(intent))
+        self.intents.append(intent)
+
+    def _keep(self, data: bytes) -> None:
         position = 0
         while position < len(data):
             position += os.pwrite(self._data_fd, memoryview(data)[position:], position)
-        self._append(_frame(intent))
-        self.intents.append(intent)
+        self._data_size = max(self._data_size, len(data))
+        # What is cut off was not whole any more since the first byte above.
+        if self._data_size > max(_LARGE_DATA, 4 * len(data)):
+            os.ftruncate(self._data_fd, len(data))
+            self._data_size = len(data)
 
     def intend_end(self, producers: list[str]) -> None:
         """Announce that these producers have ended: when that is confirmed, the stream tells it no more."""

@@ -222,9 +222,13 @@ class FileDestination:
             self._detach()
             self._attach()
             self._begin_index()
+            self._rotated = True  # by somebody else, and old files have indexes of ours
             return
         if status.st_size < self._offset:
             self._report(f"{self._path} was cut to {status.st_size} bytes from outside")
+            if self._index:
+                self._index.begin_anew()
+            self._rotated = True
         if status.st_size != self._offset:
             self._end_is(status.st_size)  # what somebody else appended stays
 
@@ -373,7 +377,7 @@ class FileDestination:
     def _forget_old_indexes(self) -> None:
         if self._index:
             with contextlib.suppress(OSError):
-                self._index.keep(len(archive.list_archives(self._config)) + _INDEXES_TO_SPARE)
+                self._index.keep(len(archive.similar(self._path)) + _INDEXES_TO_SPARE)
 
     # -- the rest of the seam -------------------------------------------------------------------
 

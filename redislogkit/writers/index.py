@@ -24,6 +24,8 @@ from redislogkit.writers.chunk import Chunk, Span
 
 _NAME: Final = re.compile(r"(\d{8})\.index")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+#: Producers that have a number at a time; beyond that the numbers begin anew.
+_MOST_NUMBERED: Final = 4096
 #: Most bytes that the first frame of an index file takes.
 LONGEST_HEAD: Final = 27
 
@@ -46,13 +48,18 @@ class FileIndex(NamedTuple):
 
 
 class _Frame(msgspec.Struct, array_like=True, frozen=True):
-    """A chunk with the producers numbered in the order in which they come up in this index file."""
+    """A chunk with the producers numbered in the order in which they come up in this index file.
+
+    A file that is never rotated may see any number of them, so the numbers begin anew from time to time.
+    """
 
     names: list[str]
     """Producers that have no number yet."""
     numbers: list[int]
     """The producer's number, for each of the chunk's spans."""
     chunk: Chunk
+    anew: bool = False
+    """No number given before counts any more."""
 
 
 class Index:
@@ -100,25 +107,28 @@ class Index:
 
     def _open(self, path: str, size: int) -> None:
         whole, about = 0, (0, 0)
-        producers: dict[str, int] = {}
         for chunk, end in _chunks(path):
             if end > size:
                 break
             whole = end
-            if isinstance(chunk, Chunk):
-                for span in chunk.spans:
-                    producers.setdefault(span.producer, len(producers))
-            else:
+            if not isinstance(chunk, Chunk):
                 about = chunk
-        self._about, self._producers = about, producers
+        self._about, self._producers = about, {}
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         os.ftruncate(self._fd, whole)
         self._position = Position(_number(path), whole)
 
     def begin(self, device: int, inode: int) -> None:
         """Note that writing goes on in another log file; nothing changes where it is the same."""
-        if self._about == (device, inode):
-            return
+        if self._about != (device, inode):
+            self._begin(device, inode)
+
+    def begin_anew(self) -> None:
+        """Note that the log file begins anew: what was in it is cut away, or copied elsewhere."""
+        if self._about != (0, 0):
+            self._begin(*self._about)
+
+    def _begin(self, device: int, inode: int) -> None:
         with self._failures_reported():
             self.close()
             os.makedirs(self._folder, 0o700, exist_ok=True)
@@ -136,14 +146,17 @@ class Index:
             return
         with self._failures_reported():
             known, new = self._producers, dict[str, int]()
+            if len(known) >= _MOST_NUMBERED:
+                known = {}
             for span in chunk.spans:
                 if span.producer not in known:
                     new.setdefault(span.producer, len(known) + len(new))
             numbers = [known[p] if (p := span.producer) in known else new[p] for span in chunk.spans]
             spans = [Span("", span.first, span.last, span.lines) for span in chunk.spans]
-            frame = _Frame(list(new), numbers, msgspec.structs.replace(chunk, spans=spans))
+            frame = _Frame(list(new), numbers, msgspec.structs.replace(chunk, spans=spans), anew=not known)
             self._append(journal.frame(frame))
             known.update(new)
+            self._producers = known
             self._failed = False
 
     def _append(self, frame: bytes) -> None:
@@ -240,6 +253,8 @@ def _chunks(path: str) -> Iterator[tuple[tuple[int, int] | Chunk, int]]:
     names: list[str] = []
     for content, end in frames:
         frame = msgspec.convert(content, _Frame)
+        if frame.anew:
+            names = []
         names += frame.names
         if not all(0 <= number < len(names) for number in frame.numbers):
             raise ValueError(f"{path} names a producer that it does not have")

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from itertools import count, repeat
 from typing import Final, NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
 from redislogkit.lines import Numbered
-from redislogkit.record import End, Facts, Item, Loss, Record, RichRecord
+from redislogkit.record import NOT_IN_STREAM, End, Facts, Item, Loss, Record, RichRecord
 from redislogkit.stream import entries
 from redislogkit.writers.chunk import Lost, Span
 
@@ -19,9 +21,6 @@ from redislogkit.writers.chunk import Lost, Span
 Selects: TypeAlias = Callable[[int, str], bool]
 
 _RECORDS: Final = frozenset([Record, RichRecord])
-
-#: Cause of a loss that only a gap in the sequences tells of: the server has lost what it had confirmed.
-NOT_IN_STREAM: Final = "not in the stream"
 
 
 class _Step(NamedTuple):
@@ -80,10 +79,10 @@ class Reading:
             created = getattr(items[0], "created", 0.0)
             self._add_loss(Loss(known + 1, first - 1, NOT_IN_STREAM, created), facts, first - 1)
         old = max(known + 1 - first, 0)
-        self._take(items[old:] if old else items, facts, first + old)
-        self._step(begin, producer, known + 1 if known else first, last)
+        self._take(items[old:] if old else items, facts, first + old, known)
+        self._step(begin, producer, known + 1 if known else _accounts_from(items[0], first), last)
 
-    def _take(self, items: Sequence[Item], facts: Facts, first: int) -> None:
+    def _take(self, items: Sequence[Item], facts: Facts, first: int, known: int) -> None:
         """Take the items that belong to the writer."""
         if self._selects is None and _RECORDS.issuperset(map(type, items)):
             self.items.extend(zip(items, repeat(facts), count(first)))  # type: ignore[arg-type]
@@ -93,7 +92,8 @@ class Reading:
                 if self._selects is None or self._is_wanted(item):
                     self.items.append((item, facts, sequence))
             elif isinstance(item, Loss):
-                self._add_loss(item, facts, sequence)
+                # The server may have lost more than we have missed.
+                self._add_loss(replace(item, first=max(item.first, known + 1)), facts, sequence)
 
     def _is_wanted(self, record: Record) -> bool:
         """Ask once for each logging call in the code: 0.2 us a record less."""
@@ -148,6 +148,10 @@ class Reading:
         last = step.last if end == step.end else self.items[end - 1][2]
         lines = end - begin - sum(begin <= index < end for index in self._losses)
         return Span(step.producer, first, last, lines)
+
+
+def _accounts_from(item: object, first: int) -> int:
+    return min(item.first, first) if isinstance(item, Loss) else first
 
 
 def _explains(item: object, first: int) -> bool:

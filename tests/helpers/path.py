@@ -49,7 +49,7 @@ class Loop:
 
 
 class Path:
-    """Producers, one shipper, one stream and file writers below ``folder``."""
+    """Producers, one shipper, one stream and file writers below ``folder``; ``settings``: max_records, timeout, ack."""
 
     def __init__(self, folder: str, url: str, stream: str, *writers: str, **settings: Any) -> None:
         self.folder, self.url, self.stream = folder, url, stream
@@ -110,7 +110,7 @@ class Path:
         settings = ShipperSettings(
             root=self.root, flush_interval=0.0, buffer_size=1000,
             max_records=self.settings.get("max_records", 10**7),
-            writers=self.writers, registered=self.writers,
+            writers=() if self.settings.get("ack") == "stream" else self.writers, registered=self.writers,
         )  # fmt: skip
 
         def report(line: str) -> None:

@@ -12,15 +12,23 @@ from tests.helpers.server import client
 from tests.helpers.waiting import wait_until
 
 
-class TcpServer:
-    """An empty server that keeps nothing on disk."""
+def free_port() -> int:
+    """Return a port of the loopback that nobody has just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
-    def __init__(self, folder: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+class TcpServer:
+    """An empty server that keeps nothing on disk; ``extra`` options have ``_`` for each ``-``."""
+
+    def __init__(self, folder: str, **extra: str) -> None:
+        self.port = free_port()
+        password = f":{extra['requirepass']}@" if "requirepass" in extra else ""
+        self.url = f"redis://{password}127.0.0.1:{self.port}/0"
         options = {"port": self.port, "bind": "127.0.0.1", "save": "", "dir": folder, "appendonly": "no"}
+        options |= {name.replace("_", "-"): value for name, value in extra.items()}
         command = [find_server()] + [
             text for name, value in options.items() for text in (f"--{name}", str(value))
         ]

@@ -417,6 +417,7 @@ def test_a_writer_that_wakes_up_long_after_its_lease_trims_nothing_that_others_n
 @pytest.mark.usefixtures("all_at_once")
 def test_a_writer_of_a_host_that_is_gone_holds_back_nothing(stream, command, stream_name):
     gone = joined(stream, "console@web2")
+    stream.confirm("console@web2", Confirmation(b"", 0, {"p": 0}, (), gone))
     lease = f"{{{stream_name}}}:redislogkit:leases"
     command("HSET", lease, "console@web2", f"{gone} 1000 me")
     token = joined(stream)
@@ -431,6 +432,33 @@ def test_a_writer_of_a_host_that_is_gone_holds_back_nothing(stream, command, str
     assert set(stream.registered_writers()) == {"app"}
     assert 1 <= command("XLEN", stream_name) < 120
     assert command("HGET", f"{{{stream_name}}}:redislogkit:sequences", "@writers") == b"app\n"
+    assert not [key for key in command("KEYS", f"*{stream_name}*") if b"web2" in key]
+
+
+def test_a_writer_that_was_only_ever_registered_is_gone_some_day_too(stream, command, stream_name):
+    stream.attach(EPOCH, ["app", "console@web2"])
+    lease = f"{{{stream_name}}}:redislogkit:leases"
+    token = joined(stream)
+
+    def write(number: int) -> None:
+        stream.append([an_entry(number)], EPOCH, PLENTY)
+        confirm(stream, token, stream.read("app", ">", 10, 0), p=number)
+
+    write(1)
+    assert "console@web2" in stream.registered_writers()
+    first = command("HGET", lease, "console@web2")
+    assert first.startswith(b"0 ")
+    assert first.endswith(b" nobody")
+    command("HSET", lease, "console@web2", "0 1000 nobody")
+    write(2)
+    late = command("HGET", lease, "console@web2")
+    assert late.endswith(b" nobody late")
+    command("HSET", lease, "console@web2", "0 1000 nobody late")
+    write(3)
+    assert set(stream.registered_writers()) == {"app"}
+    # One that comes after all takes the lease that nobody had.
+    command("HSET", lease, "console@web2", first)
+    assert joined(stream, "console@web2") > 0
 
 
 def test_a_writer_that_lives_is_not_taken_for_gone_when_the_clock_jumps(stream, command, stream_name):
@@ -953,7 +981,18 @@ def listener(answer: bytes, *, once: bool = False) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    "error", ["LOADING", "READONLY", "CLUSTERDOWN", "MISCONF", "BUSY", "MASTERDOWN", "NOPERM"]
+    "error",
+    [
+        "LOADING",
+        "READONLY",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "MOVED 1 h:1",
+        "MISCONF",
+        "BUSY",
+        "MASTERDOWN",
+        "NOPERM",
+    ],
 )
 def test_whatever_a_server_says_of_itself_means_away(error):
     with listener(f"-{error} not now\r\n".encode()) as port:
@@ -963,7 +1002,19 @@ def test_whatever_a_server_says_of_itself_means_away(error):
         one.close()
 
 
-@pytest.mark.parametrize("answer", [b"", b"$-", b"hello\r\n", b"*99999999\r\n", b"\x00" * 100])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"$-",
+        b"hello\r\n",
+        b"*99999999\r\n",
+        b"\x00" * 100,
+        b"*x\r\n",
+        b":x\r\n",
+        b"-MOVED to nowhere\r\n",
+    ],
+)
 def test_a_server_that_speaks_something_else_is_away(answer):
     with listener(answer, once=True) as port:
         one = StreamClient(f"redis://127.0.0.1:{port}/0", "app", timeout=0.5)

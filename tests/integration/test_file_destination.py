@@ -24,7 +24,7 @@ from redislogkit.config import FormatterConfig
 from redislogkit.errors import LockHeldError
 from redislogkit.lines import Numbered
 from redislogkit.record import Loss
-from redislogkit.writers import chunk
+from redislogkit.writers import chunk, index
 from redislogkit.writers import file as file_module
 from redislogkit.writers.checkpoint import Checkpoint, Intent
 from redislogkit.writers.file import FileDestination
@@ -475,6 +475,29 @@ def test_a_file_that_was_copied_and_cut_goes_on_from_its_beginning(log):
     log.write(items)
     assert log.path.read_bytes() == b"three\nfour\n"
     assert "was cut to 0 bytes" in log.reports[0]
+
+
+@pytest.mark.parametrize("copytruncate", [False, True])
+def test_indexes_of_files_that_somebody_else_has_rotated_go_with_them(log, copytruncate):
+    log.open()
+    kept = []
+    for number in range(40):
+        log.log(f"line {number}")
+        kept.append(log.folder / f"app.log-{number:02d}")
+        if copytruncate:
+            shutil.copy(log.path, kept[-1])
+            os.truncate(log.path, 0)
+        else:
+            os.rename(log.path, kept[-1])
+        if number >= 20:
+            kept.pop(0).unlink()
+    log.log("last")
+    found = index.index_files(str(log.state / "index"))
+    assert 20 < len(found) <= 21 + 10  # those of the files that are there, and some to spare
+    lines = sum(
+        span.lines for path in found[-21:] for chunk in index.read(path).chunks for span in chunk.spans
+    )
+    assert lines == 21
 
 
 def test_a_file_that_was_cut_while_the_writer_was_away_is_gone_on_with(log):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -196,6 +197,114 @@ def test_positions_that_are_restored_from_an_earlier_state_are_published_again(p
     path.start("shipper")
     wait_until(lambda: len(spools(path)) == 1, what="the spool of the one that has gone is buried")
     path.check()
+
+
+def forget(command: Callable[..., Any], path: Path) -> None:
+    for key in command("KEYS", f"*{path.stream}*"):
+        command("DEL", key)
+
+
+def log_one(path: Path, end: ProducerEnd) -> None:
+    """Log a record that makes an entry of its own."""
+    path.log(end, 1)
+    wait_until(lambda: end.position(True) >= end.sequence, what="it is in the stream")
+
+
+def told_as_lost(path: Path) -> list[tuple[int, int, str]]:
+    """First and last sequence and producer of each loss that the file has a line for."""
+    found = re.findall(
+        r"(?m)sequences? (\d+)(?: to (\d+))? of producer (\w+).*not in the stream", "\n".join(path.lines())
+    )
+    return sorted((int(first), int(last or first), producer) for first, last, producer in found)
+
+
+@pytest.mark.parametrize("noticed_by", ["the same shipper", "the next shipper"])
+def test_what_redis_lost_before_any_writer_had_seen_it_is_named_where_redis_is_trusted(
+    paths, command, noticed_by
+):
+    path = paths(ack="stream")
+    path.start("shipper", "app")
+    early, quiet = path.producer(), path.producer()
+    path.log(early, 10)
+    path.log(quiet, 10)
+    wait_until(lambda: path.lines() >= path.expected, what="the file has all")
+    path.stop("app")
+    late, gone = path.producer(), path.producer()
+    for end, count in ((early, 20), (late, 50), (gone, 5)):
+        for _ in range(count):
+            log_one(path, end)
+    if noticed_by == "the next shipper":
+        path.stop("shipper")
+    forget(command, path)
+    before = dict(path.expected)
+    if noticed_by == "the next shipper":
+        path.start("shipper")
+    path.log(late, 3)  # 51 to 53
+    gone.close()
+    path.start("app")
+    lost = [(1, 5, gone.producer), (1, 50, late.producer), (11, 30, early.producer)]
+    wait_until(lambda: told_as_lost(path) == sorted(lost), what=f"the loss is told; {path.lines()}")
+    wait_until(
+        lambda: all(path.lines()[text] for text in path.expected if text not in before), what="the rest"
+    )
+    assert max(path.lines().values()) == 1
+    # Whoever comes again, and whoever loses its memory again, tells nothing twice.
+    path.stop("shipper", "app")
+    forget(command, path)
+    path.start("shipper", "app")
+    for end in (early, quiet, late):
+        path.log(end, 1)
+    wait_until(
+        lambda: all(
+            path.lines()[f"{end.producer}-{end.sequence}".ljust(40, ".")] for end in (early, quiet, late)
+        ),
+        what="all go on",
+    )
+    assert told_as_lost(path) == sorted(lost)
+    assert max(path.lines().values()) == 1
+
+
+def test_an_earlier_state_names_exactly_what_it_lacks_where_redis_is_trusted(paths, command):
+    path = paths(ack="stream")
+    path.start("shipper", "app")
+    end = path.producer()
+    path.log(end, 1)
+    wait_until(lambda: path.lines() >= path.expected, what="the file has it")
+    path.stop("app")
+    late = path.producer()
+
+    for _ in range(10):
+        log_one(path, late)
+    kept = snapshot(command, path)
+    for _ in range(20):
+        log_one(path, late)
+    restore(command, path, kept)
+    path.log(late, 5)  # 31 to 35
+    path.start("app")
+    wait_until(lambda: sum(path.lines().values()) >= 1 + 10 + 1 + 5, what="the rest is written")
+    assert told_as_lost(path) == [(11, 30, late.producer)]
+    assert max(path.lines().values()) == 1
+
+
+def test_a_writer_that_joins_late_says_nothing_of_what_it_was_never_to_see(paths, command):
+    path = paths("app", "late", ack="stream")
+    path.writers = ("app",)  # so far
+    path.start("shipper", "app")
+    ends = [path.producer() for _ in range(3)]
+    for _ in range(40):
+        for end in ends:
+            path.log(end, 10, size=2000)
+    wait_until(lambda: path.lines() >= path.expected, what="the first one has all")
+    assert command("XLEN", path.stream) < 110  # the oldest are trimmed
+    path.stop("shipper")
+    path.writers = ("app", "late")
+    path.start("shipper", "late")
+    before = dict(path.expected)
+    for end in ends:
+        path.log(end, 10)
+    new = [text for text in path.expected if text not in before]
+    wait_until(lambda: all(path.lines("late")[text] for text in new), what="the late one has what is new")
+    assert not [line for line in path.lines("late") if "not in the stream" in line]
 
 
 @pytest.mark.parametrize("stranger", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import time
 from collections.abc import Callable
 from functools import partial
@@ -111,6 +112,31 @@ def _settled(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
     wait_until(same, what="nothing changes any more")
     return seen[-1]
+
+
+@pytest.mark.usefixtures("uncovered")
+def test_more_dead_producers_than_a_shipper_has_descriptors_for_are_shipped(
+    scripts: Scripts, state_dir: str, server_url: str, stream_name: str
+) -> None:
+    supervision = Supervision(
+        state_dir,
+        redis={"url": server_url},
+        stream={"name": stream_name},
+        producer={"shutdown_timeout": 0},
+        supervisor={"autostart": False},
+        formatters={"bare": {"format": "%(message)s"}},
+    )
+    supervision.sections["writers"]["app"]["formatter"] = "bare"
+    scripts.run(_MANY, supervision.argument, "dead", 250)  # their spools would take 500 descriptors and more
+    process = supervision.start(preexec_fn=partial(resource.setrlimit, resource.RLIMIT_NOFILE, (256, 256)))
+    wait_until(lambda: not spool_names(os.path.join(supervision.stream_dir, "spool")), what="all are gone")
+    process.terminate()
+    out, _ = process.communicate(timeout=20)
+    lines = Path(supervision.path).read_text().splitlines()
+    assert sorted(lines) == sorted(f"dead {child} {n}" for child in range(250) for n in range(3))
+    assert process.returncode == 0
+    assert sum("RLIMIT_NOFILE" in line for line in out.splitlines()) == 1, out
+    assert "Too many open files" not in out
 
 
 @pytest.mark.usefixtures("uncovered")

@@ -253,7 +253,7 @@ def test_a_failed_rotation_is_not_tried_for_every_record(logs, monkeypatch):
 
 def test_a_file_that_appears_under_the_target_name_is_not_overwritten(logs, monkeypatch):
     logs.start()
-    names = archive._names
+    names = archive.similar
 
     def late(path: str) -> set[str]:
         found = names(path)
@@ -262,7 +262,7 @@ def test_a_file_that_appears_under_the_target_name_is_not_overwritten(logs, monk
 
     logs.write()
     with monkeypatch.context() as patch:
-        patch.setattr(archive, "_names", late)
+        patch.setattr(archive, "similar", late)
         assert logs.archivist.rotate(START) is None
     assert (logs.folder / "app.log.1").read_text() == "a stranger's"
     assert "the name is taken" in logs.reports[0]

@@ -301,6 +301,25 @@ def test_of_what_was_announced_the_newest_bytes_are_known(path):
     assert again.intents == []
 
 
+def test_the_bytes_of_a_large_write_do_not_stay_when_small_ones_follow(path, monkeypatch):
+    monkeypatch.setattr(module, "_LARGE_DATA", 100)
+    checkpoint = opened(path)
+    data = path.with_name(f"{path.name}.data")
+    put(checkpoint, bytes(10_000))
+    put(checkpoint, bytes(5_000))
+    checkpoint.intend_end(["p"])  # has no bytes of its own
+    assert data.stat().st_size == 10_000
+    assert checkpoint.announced(checkpoint.intents[1]) == bytes(5_000)
+    checkpoint.close()
+    again = opened(path)
+    assert again.announced(again.intents[1]) == bytes(5_000)
+    put(again, b"small\n")
+    assert data.stat().st_size == 6
+    assert again.announced(again.intents[-1]) == b"small\n"
+    put(again, bytes(90))
+    assert data.stat().st_size == 90
+
+
 @pytest.mark.parametrize(
     "content",
     [

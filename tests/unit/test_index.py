@@ -69,6 +69,22 @@ def test_what_stands_behind_the_checkpoint_is_cut_off_and_told(index, tmp_path, 
     assert reports == []
 
 
+def test_however_many_producers_there_were_few_are_remembered(index, tmp_path, monkeypatch, reports):
+    monkeypatch.setattr(module, "_MOST_NUMBERED", 3)
+    index.begin(1, 2)
+    chunks = [a_chunk(n, f"p{n}", "stays", "") for n in range(1, 20)]
+    for chunk in chunks[:15]:
+        index.add(chunk)
+        assert len(index._producers) <= 3 + 2
+    position = index.position
+    index.add(a_chunk(99, "cut off"))
+    again = Index(str(tmp_path / "index"), reports.append)
+    again.take_up(position)
+    for chunk in chunks[15:]:
+        again.add(chunk)
+    assert contents(again) == [module.FileIndex(1, 2, chunks)]
+
+
 def test_without_a_checkpoint_it_goes_on_with_what_there_is(index, tmp_path, reports):
     index.begin(1, 2)
     index.add(a_chunk(1))

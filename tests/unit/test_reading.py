@@ -7,10 +7,10 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redislogkit.record import End, Facts, Loss, Record, build
+from redislogkit.record import NOT_IN_STREAM, End, Facts, Loss, Record, build
 from redislogkit.stream.batch import DecodedRun
 from redislogkit.writers.chunk import Lost, Span
-from redislogkit.writers.reading import NOT_IN_STREAM, Reading
+from redislogkit.writers.reading import Reading
 
 
 def facts(name: str) -> Facts:
@@ -127,3 +127,14 @@ def test_however_a_reading_is_divided_every_sequence_is_accounted_for_once(runs,
         assert [span.first for span in own] == [before + 1, *(span.last + 1 for span in own)][: len(own)]
         assert (own[-1].last if own else before) == reached[producer]
     assert sum(span.lines for span in spans) == lines
+
+
+def test_of_what_the_server_has_lost_only_what_was_missed_is_told():
+    for known, told in ((0, (1, 50)), (30, (31, 50)), (50, None)):
+        found = reading({"a": known})
+        found.add(DecodedRun(facts("a"), 50, [Loss(1, 50, NOT_IN_STREAM, 1.0), logged()]))
+        losses = [(loss.first, loss.last) for loss, _, _ in found.items if isinstance(loss, Loss)]
+        assert losses == ([told] if told else [])
+        assert found.highest == {"a": 51}
+        assert found.spans(0, len(found.items)) == [Span("a", known + 1, 51, 1)]
+        assert [(lost.first, lost.last) for lost in found.losses(0, 2)] == losses

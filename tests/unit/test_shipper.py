@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -12,8 +13,9 @@ import pytest
 from redislogkit import record
 from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.ship import shipper as shipping
+from redislogkit.ship import spools
 from redislogkit.ship.shipper import Shipper, ShipperSettings, StreamEnd
-from redislogkit.spool import header
+from redislogkit.spool import header, segment
 from redislogkit.spool.doorbell import Doorbell
 from redislogkit.spool.producer_end import ProducerEnd, SpoolSettings
 from redislogkit.spool.shipper_end import Run, ShipperEnd
@@ -508,6 +510,116 @@ def test_an_unreadable_spool_is_reported_once_and_stops_nobody(bench):
     assert len(bench.reports) == 1
     assert "bad-0 can not be read and is left alone for now" in bench.reports[0]
     assert shipper.status()[:3] == (1, 1, 1)
+
+
+def test_more_spools_than_descriptors_are_shipped_a_few_at_a_time(bench, monkeypatch):
+    monkeypatch.setattr(spools, "_most_open", lambda: 4)
+    first = bench.producer("ab")
+    log(first, 0)
+    first.close()
+    log(first, 1)  # in a second spool
+    first.close()
+    for n in range(2, 30):
+        end = bench.producer()
+        log(end, n)
+        end.close()
+    shipper = bench.shipper()
+    most = 0
+
+    def all_gone():
+        nonlocal most
+        most = max(most, len(shipper._spools))
+        assert shipper.status().spools == len(bench.spools()) or not bench.server.connections
+        bench.server.write("app")
+        return not bench.spools()
+
+    until(shipper, all_gone, draining=True)
+    assert most == 4
+    assert shipper.is_drained()
+    assert sorted(n for _, n in bench.shipped()) == list(range(30))
+    ends = [producer for producer, _, item in bench.server.items() if isinstance(item, End)]
+    assert len(ends) == len(set(ends)) == 29
+    (line,) = bench.reports
+    assert "26 spools" in line
+    assert "RLIMIT_NOFILE" in line
+
+
+def test_spools_that_wait_for_room_are_not_drained_and_not_forgotten(bench, monkeypatch):
+    monkeypatch.setattr(spools, "_most_open", lambda: 2)
+    ends = [bench.producer() for _ in range(3)]
+    for end in ends:
+        log(end, 1)
+    shipper = bench.shipper()
+    until(shipper, lambda: len(bench.shipped()) == 2)
+    bench.server.write("app")
+    for _ in range(20):
+        shipper.step(draining=True)
+    assert not shipper.is_drained()
+    assert shipper.status()[1:3] == (1, 3)
+    for end in ends:
+        end.close()
+    until(shipper, lambda: bench.server.write("app") or shipper.is_drained(), draining=True)
+    assert len(bench.shipped()) == 3
+
+
+def test_a_thread_keeps_few_descriptors_whatever_others_have_left(bench):
+    for _ in range(50):
+        end = bench.producer(ships_itself=True)
+        log(end, 1)
+        end.close()
+    own = bench.producer("own", ships_itself=True)
+    log(own, 1)
+    shipper = bench.shipper(own="own", writers=())
+    most = 0
+
+    def all_gone():
+        nonlocal most
+        most = max(most, len(shipper._spools))
+        return bench.spools() == ["own-0"]
+
+    until(shipper, all_gone)
+    assert most == spools._MOST_IN_A_THREAD
+    assert len(bench.shipped()) == 51
+    own.close()
+
+
+def test_a_record_for_which_there_is_no_memory_now_is_no_broken_one(bench, monkeypatch):
+    end = bench.producer()
+    log(end, *range(3))
+    shipper = bench.shipper()
+
+    def no_memory(*args: object) -> None:
+        raise MemoryError
+
+    def no_map(*args: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    for place, name, fails in ((shipper, "_encode", no_memory), (segment, "open_for_reading", no_map)):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fails)
+            with pytest.raises(MemoryError):
+                until(bench.shipper() if place is segment else shipper, lambda: False)
+    next_one = bench.shipper()
+    until(next_one, lambda: len(bench.shipped()) == 3)
+    assert [n for _, n in bench.shipped()] == [0, 1, 2]
+    assert bench.reports == []
+
+
+def test_burials_are_interrupted_for_the_living(bench, monkeypatch):
+    monkeypatch.setattr(shipping, "_LONGEST_BURIAL", -1.0)
+    for _ in range(5):
+        end = bench.producer()
+        log(end, 1)
+        end.close()
+    shipper = bench.shipper()
+    until(shipper, lambda: len(bench.shipped()) == 5)
+    bench.server.write("app")
+    for _ in range(10):
+        shipper.step()
+    assert len(bench.spools()) == 5
+    assert shipper._next_housekeeping <= time.monotonic()
+    monkeypatch.setattr(shipping, "_LONGEST_BURIAL", 1.0)
+    until(shipper, lambda: not bench.spools())
 
 
 def test_a_spool_that_fails_while_it_is_read_stops_nobody_and_is_tried_again(bench, monkeypatch):

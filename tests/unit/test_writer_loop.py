@@ -11,12 +11,12 @@ import pytest
 from redislogkit import record
 from redislogkit.errors import GroupMissingError, LeaseLostError, LockHeldError, ServerAwayError
 from redislogkit.lines import Numbered
-from redislogkit.record import End, Facts, Loss, Record
+from redislogkit.record import NOT_IN_STREAM, End, Facts, Loss, Record
 from redislogkit.stream import batch
 from redislogkit.stream.client import Claim, Confirmation, RawEntry
 from redislogkit.writers.base import Writer
 from redislogkit.writers.checkpoint import Checkpoint, Mark
-from redislogkit.writers.reading import NOT_IN_STREAM, Reading
+from redislogkit.writers.reading import Reading
 
 CODEC = batch.compressor("none")
 

@@ -58,7 +58,11 @@ local function is_gone(writer)
   if not string.find(writer, '@', 1, true) then return false end
   local token, ends, owner = string.match(redis.call('HGET', KEYS[5], writer) or '', '^(%d+) (%d+) (.*)$')
   local now_ms = tonumber(redis.call('TIME')[1]) * 1000
-  if not ends or tonumber(ends) + 600000 >= now_ms then return false end
+  if not ends then -- it was registered by its shipper, and has never come: its time begins now
+    redis.call('HSET', KEYS[5], writer, string.format('0 %.0f nobody', now_ms))
+    return false
+  end
+  if tonumber(ends) + 600000 >= now_ms then return false end
   if string.sub(owner, -5) == ' late' then return true end
   redis.call('HSET', KEYS[5], writer, string.format('%s %.0f %s late', token, now_ms, owner))
   return false
@@ -70,6 +74,8 @@ for i = 2, #all, 2 do
   if writer ~= ARGV[1] and is_gone(writer) then
     redis.call('HDEL', KEYS[3], writer)
     redis.call('HDEL', KEYS[5], writer)
+    -- Its hash of positions, which is named like this writer's and so lies in the same slot.
+    redis.call('DEL', string.sub(KEYS[4], 1, -#ARGV[1] - 1) .. writer)
     redis.pcall('XGROUP', 'DESTROY', KEYS[1], writer)
     local around = '\n' .. writers
     local from, upto = string.find(around, '\n' .. writer .. '\n', 1, true)
