@@ -17,6 +17,7 @@ _TIMEOUT: Final = 300.0
 _LONG: Final = 1800.0
 _FEW: Final = 4
 _MANY: Final = 64
+_MOST_ROUNDS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _many(size: Size) -> list[Figure]:
             continue
         rates: dict[int, list[float]] = {_FEW: [], _MANY: []}
         wrong = []
-        for _ in range(size.rounds):
+        for _ in range(min(size.rounds, _MOST_ROUNDS)):
             for producers, found in rates.items():
                 run = _race(name, size.shape, producers, total // producers)
                 found.append(run.rate)

@@ -21,8 +21,9 @@ from stress.bench.goals import Figure
 from stress.bench.shapes import PERCENT, TEXTS, Shape, texts
 
 NULL: Final = "null"
-_BLOCK: Final = 1000
-_BLOCKS: Final = 20
+#: So short that most blocks are not interrupted by whoever else wants the core; singles are for the tail.
+_BLOCK: Final = 100
+_BLOCKS: Final = 200
 _TIMEOUT: Final = 60.0
 
 
