@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -58,9 +59,8 @@ def _run(command: list[str], folder: str, timeout: float) -> str:
             start_new_session=True,
         )  # fmt: skip
         try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return f"not done within {timeout:g} s"
+            if not _ended(process, timeout):
+                return f"not done within {timeout:g} s"
         finally:
             _end_session(process)
             deployment.end_supervisor(folder)
@@ -72,6 +72,15 @@ def _run(command: list[str], folder: str, timeout: float) -> str:
 def _environment() -> dict[str, str]:
     path = [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:
+    """Wait for its end, and leave it to be reaped: until then its number is nobody else's."""
+    handle = os.pidfd_open(process.pid)
+    try:
+        return bool(select.select([handle], [], [], timeout)[0])
+    finally:
+        os.close(handle)
 
 
 def _end_session(process: subprocess.Popen[bytes]) -> None:

@@ -23,6 +23,7 @@ def describe() -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "server": _server(),
+        "load at the begin": f"{os.getloadavg()[0]:.1f}",
     }
     for package in _PACKAGES:
         try:

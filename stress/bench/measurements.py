@@ -98,7 +98,7 @@ MEASUREMENTS: Final[Mapping[str, Measurement]] = {
     "stall": Measurement(
         "a call while something is stopped",
         ("stall-server", "stall-writer"),
-        _in_one_process(stall.measure, 2.5, 3),
+        _in_one_process(stall.measure, 1.5, 5),
     ),
     "startup": Measurement(
         "import and configure()", ("startup",), lambda size: apart.call(startup.measure, 15, timeout=_TIMEOUT)
