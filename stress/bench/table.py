@@ -79,6 +79,8 @@ def _standing(standing: Standing, yardstick: Standing | None) -> Sequence[str]:
 
 def _lines(standing: Standing) -> str:
     findings = standing.findings()
+    if not findings.records:
+        return "-"
     if findings.ok:
         return "all"
     share = findings.lost / (findings.records + findings.lost)

@@ -310,7 +310,7 @@ def test_only_some_are_measured_and_the_yardstick_with_any_contender():
 def test_a_name_that_is_none_is_refused(capsys):
     with pytest.raises(SystemExit):
         options.parse(["--only", "redislog"])
-    assert "must be some of files, rotating" in capsys.readouterr().err
+    assert "must be some of files, null" in capsys.readouterr().err
 
 
 def test_a_format_is_translated_for_loguru_or_refused():

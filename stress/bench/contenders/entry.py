@@ -12,7 +12,7 @@ from stress.bench import deployment
 from stress.bench.contenders.base import Contender
 from stress.bench.contenders.own import Redislogkit, RedislogkitFast
 from stress.bench.contenders.packages import ConcurrentLogHandler, Loguru
-from stress.bench.contenders.stdlib import PrivateFiles, Queue, SharedFile
+from stress.bench.contenders.stdlib import Null, PrivateFiles, Queue, SharedFile
 from stress.bench.contenders.streams import OneEntryEach, RedisLogs, RedisLogsInBatches
 
 #: What slow ones log of the records: a rate is a rate, and nobody waits for minutes.
@@ -41,11 +41,13 @@ class Entry:
 
 
 YARDSTICK: Final = "files"
+LIMIT: Final = "null"
 OWN: Final = "redislogkit"
 FAST: Final = "redislogkit-fast"
 
 ENTRIES: Final[Mapping[str, Entry]] = {
     YARDSTICK: Entry("FileHandler, a file each", PrivateFiles),
+    LIMIT: Entry("NullHandler, keeps nothing", Null),
     "rotating": Entry("RotatingFileHandler, shared", SharedFile),
     "queue": Entry("QueueHandler + multiprocessing.Queue", Queue, _SLOW),
     "concurrent": Entry(

@@ -12,11 +12,15 @@ from stress.checker import rotated_files
 
 
 class Null(Contender):
-    """``NullHandler``: what ``logging`` itself costs."""
+    """``NullHandler``: what ``logging`` itself costs, and the limit of whoever uses its loggers."""
 
     def attach(self, index: int) -> Producer:
         """Nothing is kept."""
         return use(logging.NullHandler())
+
+    def files(self) -> list[str]:
+        """None."""
+        return []
 
 
 class PrivateFiles(Contender):

@@ -14,13 +14,11 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from stress.bench.contenders.base import Contender
-from stress.bench.contenders.entry import ENTRIES, FAST, OWN, YARDSTICK
-from stress.bench.contenders.stdlib import Null
+from stress.bench.contenders.entry import ENTRIES, FAST, LIMIT, OWN, YARDSTICK
 from stress.bench.figures import Spread, quantile
 from stress.bench.goals import Figure
 from stress.bench.shapes import PERCENT, TEXTS, Shape, texts
 
-NULL: Final = "null"
 #: So short that most blocks are not interrupted by whoever else wants the core; singles are for the tail.
 _BLOCK: Final = 100
 _BLOCKS: Final = 200
@@ -30,9 +28,8 @@ _TIMEOUT: Final = 60.0
 def measure(folder: str, size: int, rounds: int) -> list[Figure]:
     """Return both rows, with what else a call costs in the notes."""
     shape = Shape(producers=1, size=size, records=2 * rounds * _BLOCK * _BLOCKS)
-    kinds: dict[str, type[Contender]] = {NULL: Null}
-    kinds |= {name: ENTRIES[name].kind for name in (YARDSTICK, OWN, FAST) if not ENTRIES[name].missing()}
-    links = {name: _start(kind(folder, shape), size) for name, kind in kinds.items()}
+    names = [name for name in (LIMIT, YARDSTICK, OWN, FAST) if not ENTRIES[name].missing()]
+    links = {name: _start(ENTRIES[name].kind(folder, shape), size) for name in names}
     for link in links.values():
         _turn(link)  # the first one warms everything
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in links}
@@ -95,7 +92,7 @@ def _singles(log: Callable[..., object], messages: list[str]) -> list[float]:
 
 
 def _figures(found: Mapping[str, list[tuple[float, float]]]) -> list[Figure]:
-    null = [cost for cost, _ in found[NULL]]
+    null = [cost for cost, _ in found[LIMIT]]
     stock = [cost - base for (cost, _), base in zip(found[OWN], null, strict=True)]
     figures = [Figure("caller-stock", stock, _note(found))]
     if FAST in found:
@@ -106,7 +103,7 @@ def _figures(found: Mapping[str, list[tuple[float, float]]]) -> list[Figure]:
     return figures
 
 
-_TITLES: Final = {NULL: "NullHandler", OWN: "stock", FAST: "fast", YARDSTICK: "FileHandler"}
+_TITLES: Final = {LIMIT: "NullHandler", OWN: "stock", FAST: "fast", YARDSTICK: "FileHandler"}
 
 
 def _note(found: Mapping[str, list[tuple[float, float]]]) -> str:
