@@ -94,8 +94,9 @@ def goals(figures: Iterable[Figure]) -> Table:
 
 def _goal(figure: Figure, goal: Goal) -> Sequence[str]:
     found = figure.spread
-    measured = (number(found.median), spread(found)) if found else (figure.note or "not measured", "")
-    return (goal.title, *measured, number(goal.target), number(goal.floor), goal.unit, figure.verdict)
+    measured = number(found.median) if found else figure.note or "not measured"
+    between = spread(found) if found and len(figure.values) > 1 else ""
+    return (goal.title, measured, between, number(goal.target), number(goal.floor), goal.unit, figure.verdict)
 
 
 def notes(figures: Iterable[Figure]) -> list[str]:
