@@ -26,7 +26,10 @@ def run(
     progress: Callable[[str], None],
     race_once: Race | None = None,
 ) -> list[Standing]:
-    """Return the standings in the order of ``names``. Who fails once is out, and says why."""
+    """Return the standings in the order of ``names``. Who fails once is out, and says why.
+
+    Raises ``apart.FailedError`` for the yardstick: there is nothing to compare with then.
+    """
     race_once = race_once or _race
     standings = {name: Standing(name, ENTRIES[name].title, (), ENTRIES[name].missing()) for name in names}
     for number in range(1, rounds + 1):
@@ -45,6 +48,8 @@ def _after(standing: Standing, shape: Shape, race_once: Race) -> Standing:
         if standing.name == YARDSTICK:
             raise
         return replace(standing, reason=f"{FAILED}{failure}")
+    if standing.name == YARDSTICK and not found.check.ok:
+        raise apart.FailedError(f"their lines are not as they should be: {found.check.flaw}")
     return replace(standing, runs=[*standing.runs, found])
 
 

@@ -11,6 +11,8 @@ from stress.bench.figures import Spread
 PASS: Final = "pass"  # noqa: S105 - it opens nothing
 FLOOR: Final = "floor"
 FAIL: Final = "fail"
+#: Behind a verdict that not every round gives.
+UNSURE: Final = " ?"
 #: What was not measured has no verdict.
 NONE: Final = "-"
 
@@ -66,6 +68,8 @@ class Figure:
     """One for each round; none where it could not be measured."""
     note: str = ""
     """What else was seen, or why there is no value."""
+    flaw: str = ""
+    """What is wrong with the lines that were measured: no speed makes up for that."""
 
     @property
     def spread(self) -> Spread | None:
@@ -74,5 +78,11 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """The goal's verdict on the median."""
-        return GOALS[self.goal].verdict(self.spread.median) if self.spread else NONE
+        """The goal's verdict on the median; with a question mark where not every round agrees."""
+        if self.spread is None:
+            return NONE
+        if self.flaw:
+            return FAIL
+        goal = GOALS[self.goal]
+        agreed = len({goal.verdict(value) for value in self.values}) == 1
+        return goal.verdict(self.spread.median) + ("" if agreed else UNSURE)

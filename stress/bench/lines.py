@@ -26,13 +26,15 @@ class Check:
     """Records behind a later one of the same producer."""
 
     @property
+    def flaw(self) -> str:
+        """What is wrong, in words; empty when nothing is."""
+        names = ("lost", "doubled", "torn", "disordered")
+        return ", ".join(f"{number:,} {name}" for name in names if (number := getattr(self, name)))
+
+    @property
     def ok(self) -> bool:
         """True when every record is there once, whole and in order."""
-        return not (self.lost or self.doubled or self.torn or self.disordered)
-
-    def __str__(self) -> str:
-        names = ("lost", "doubled", "torn", "disordered")
-        return ", ".join(f"{number:,} {name}" for name in names if (number := getattr(self, name))) or "none"
+        return not self.flaw
 
 
 class Count:

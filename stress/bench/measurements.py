@@ -62,9 +62,9 @@ def _many(size: Size) -> list[Figure]:
             for producers, found in rates.items():
                 run = _race(name, size.shape, producers, total // producers)
                 found.append(run.rate)
-                wrong += [] if run.check.ok else [f"{producers} producers: {run.check}"]
+                wrong += [f"{producers} producers: {run.check.flaw}"] if run.check.flaw else []
         pairs = zip(rates[_MANY], rates[_FEW], strict=True)
-        figures.append(Figure(goal, [many / few for many, few in pairs], "; ".join(wrong)))
+        figures.append(Figure(goal, [many / few for many, few in pairs], flaw="; ".join(wrong)))
     return figures
 
 

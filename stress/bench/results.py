@@ -88,7 +88,7 @@ def compared(standings: Sequence[Standing]) -> list[Figure]:
         for goal, of in (("rate", _rate), ("cpu", _cpu)):
             pairs = zip(standing.runs, yardstick.runs, strict=True) if whole else ()
             values = [of(run) / of(base) for run, base in pairs]
-            figures.append(Figure(f"{goal}-{suffix}", values, standing.reason))
+            figures.append(Figure(f"{goal}-{suffix}", values, standing.reason, standing.findings().flaw))
     return figures
 
 

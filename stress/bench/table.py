@@ -7,6 +7,7 @@ from typing import Final
 
 from stress.bench.figures import Spread
 from stress.bench.goals import GOALS, Figure, Goal
+from stress.bench.lines import Check
 from stress.bench.results import Results, Standing
 
 COMPARISON_HEAD: Final = (
@@ -79,12 +80,12 @@ def _standing(standing: Standing, yardstick: Standing | None) -> Sequence[str]:
 
 def _lines(standing: Standing) -> str:
     findings = standing.findings()
-    if not findings.records:
-        return "-"
+    if findings == Check():
+        return "-"  # it keeps none, and says so
     if findings.ok:
         return "all"
     share = findings.lost / (findings.records + findings.lost)
-    return f"{findings} ({share:.1%})" if findings.lost else str(findings)
+    return f"{findings.flaw} ({share:.1%})" if findings.lost else findings.flaw
 
 
 def goals(figures: Iterable[Figure]) -> Table:
@@ -101,9 +102,12 @@ def _goal(figure: Figure, goal: Goal) -> Sequence[str]:
 
 def notes(figures: Iterable[Figure]) -> list[str]:
     """Return what else was seen, a line for each figure that has a note."""
-    return [
-        f"{GOALS[figure.goal].title}: {figure.note}" for figure in figures if figure.note and figure.values
-    ]
+    told = [(GOALS[figure.goal].title, _note(figure)) for figure in figures if figure.values]
+    return [f"{title}: {note}" for title, note in told if note]
+
+
+def _note(figure: Figure) -> str:
+    return "; ".join(filter(None, [f"WRONG LINES: {figure.flaw}" if figure.flaw else "", figure.note]))
 
 
 def number(value: float) -> str:

@@ -92,8 +92,9 @@ def test_a_verdict_tells_target_and_floor_apart(more, value, verdict):
     assert Goal("", "x", target, floor, more).verdict(value) == verdict
 
 
-def test_a_figure_is_judged_by_its_median():
-    assert Figure("rate-fast", [9.0, 2.5, 1.0]).verdict == goals.FLOOR
+def test_a_figure_is_judged_by_its_median_and_says_whether_all_rounds_agree():
+    assert Figure("rate-fast", [2.3, 2.5, 2.9]).verdict == goals.FLOOR
+    assert Figure("rate-fast", [9.0, 2.5, 1.0]).verdict == "floor ?"
     assert Figure("rate-fast", []).verdict == goals.NONE
 
 
@@ -132,13 +133,13 @@ def test_lines_that_are_all_there_are_no_finding(tmp_path):
     found = checked(tmp_path, first, second)
     assert found.ok
     assert (found.records, found.bytes) == (6, len(first + second))
-    assert str(found) == "none"
+    assert found.flaw == ""
 
 
 def test_lost_doubled_and_disordered_lines_are_counted_across_files(tmp_path):
     found = checked(tmp_path, a_line(0, 0) + a_line(1, 2), a_line(1, 0) + a_line(0, 0) + a_line(0, 2))
     assert found == Check(4, found.bytes, lost=2, doubled=1, torn=0, disordered=1)
-    assert str(found) == "2 lost, 1 doubled, 1 disordered"
+    assert found.flaw == "2 lost, 1 doubled, 1 disordered"
 
 
 @pytest.mark.parametrize(
@@ -189,6 +190,29 @@ def test_who_fails_is_out_and_the_others_go_on():
     assert len(files.runs) == 2
     assert rotating == Standing("rotating", rotating.title, (), "failed: the disk is full")
     assert not Results({}, Shape(), 2, [files, rotating]).complete
+
+
+def test_a_yardstick_that_does_not_keep_its_lines_is_no_yardstick():
+    def race(name: str, shape: Shape) -> Run:
+        return a_run(1000, check=Check(lost=4000))
+
+    with pytest.raises(apart.FailedError, match="4,000 lost"):
+        comparison.run([YARDSTICK], Shape(), 1, lambda what: None, race)
+
+
+def test_no_speed_makes_up_for_a_lost_line():
+    losing = Standing(FAST, "fast", [a_run(900_000, 1, replace(CLEAN, lost=1))] * 3)
+    found = {figure.goal: figure for figure in some_results(losing).figures}
+    assert [found[goal].verdict for goal in ("rate-fast", "cpu-fast")] == [goals.FAIL] * 2
+    assert "WRONG LINES: 3 lost" in table.render(some_results(losing))
+
+
+def test_who_keeps_nothing_on_purpose_is_told_from_who_loses_everything():
+    keeps_none = Standing("null", "keeps none", [a_run(1, check=Check())] * 3)
+    loses_all = Standing("queue", "loses all", [a_run(1, check=Check(lost=5))] * 3)
+    rows = {row[0]: row for row in table.comparison(some_results(keeps_none, loses_all))}
+    assert rows["keeps none"][-1] == "-"
+    assert rows["loses all"][-1] == "15 lost (100.0%)"
 
 
 def test_who_is_not_installed_is_no_failure(monkeypatch):

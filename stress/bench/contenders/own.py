@@ -28,6 +28,8 @@ class Redislogkit(Contender):
         def flush() -> None:
             if not handle.flush(self.shape.deadline):
                 raise TimeoutError("not everything is written in time")
+            if lost := sum(handle.stats()["lost"].values()):
+                raise RuntimeError(f"{lost:,} records were dropped, which is quicker than keeping them")
 
         return Producer(logging.getLogger(LOGGER).info, flush, flush)
 

@@ -43,8 +43,7 @@ def measure(folder: str, size: int, producers: int, seconds: int) -> list[Figure
     if not until(lambda: not deployment.spools(), _TIMEOUT):
         raise TimeoutError("not everything is written in time")
     check = lines.check(deployment.files(), producers, records, shape.text_length)
-    note = f"{parts}; lines not as they should be: {check}"
-    return [Figure("crowd", [100 * cpu], note)]
+    return [Figure("crowd", [100 * cpu], parts, check.flaw)]
 
 
 def _measure(deployment: Deployment, seconds: float) -> tuple[float, str]:

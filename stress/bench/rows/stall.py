@@ -39,6 +39,8 @@ def measure(folder: str, size: int, seconds: float, rounds: int) -> list[Figure]
             with deployment.stopped(part):
                 pairs[goal].append((ordinary, _worst(log.info, messages, seconds)))
     handle.flush(_TIMEOUT)
+    if lost := sum(handle.stats()["lost"].values()):
+        raise RuntimeError(f"{lost:,} records were dropped, which is quicker than keeping them")
     return [_figure(goal, found) for goal, found in pairs.items()]
 
 

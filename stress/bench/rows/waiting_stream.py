@@ -47,8 +47,11 @@ def backlog(folder: str, size: int, records: int) -> list[Figure]:
     memory = processes.peak_memory(writer)
     check = _check(deployment, shape)
     rate = shape.total / (_end(deployment) - began)
-    note = f"{shape.total:,} records, lines not as they should be: {check}; in redis {used:.0f} bytes each"
-    return [Figure("backlog-rate", [rate], note), Figure("backlog-memory", [memory / _MEGABYTE])]
+    note = f"{shape.total:,} records; in redis {used:.0f} bytes each"
+    return [
+        Figure("backlog-rate", [rate], note, check.flaw),
+        Figure("backlog-memory", [memory / _MEGABYTE], flaw=check.flaw),
+    ]
 
 
 def buffered(folder: str, size: int, rate: float, records: int) -> list[Figure]:
@@ -70,7 +73,7 @@ def buffered(folder: str, size: int, rate: float, records: int) -> list[Figure]:
         f"{memory / shape.total:.1f} bytes for a line of {line:.0f}, {shape.total / entries:.0f} records an entry, "
         f"{rate:,.0f} records/s; the server as a whole has grown by {used / shape.total:.1f} bytes a record"
     )
-    return [Figure("buffered", [memory / shape.total / line], note)]
+    return [Figure("buffered", [memory / shape.total / line], note, check.flaw)]
 
 
 class _Stream:
