@@ -6,6 +6,7 @@ Exit code 0 when everything was measured, whatever came out; 1 when something co
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from stress.bench.results import Results
 
 EXIT_OK = 0
 EXIT_FAILED = 1
+_EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["page"]:
         return page.main(given[1:])
     options = parse(given)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_EXIT_TERMINATED))  # so that nothing is left behind
     try:
         found = _measure(options)
     except apart.FailedError as failure:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -25,6 +26,7 @@ from stress.bench import deployment
 T = TypeVar("T")
 
 _ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_ERROR: Final = re.compile(r"[A-Za-z_.]+(?:Error|Exception|Interrupt)\b")
 _RESULT: Final = "result.json"
 
 
@@ -65,8 +67,13 @@ def _run(command: list[str], folder: str, timeout: float) -> str:
             _end_session(process)
             deployment.end_supervisor(folder)
     with open(log, encoding="utf-8", errors="replace") as text:
-        lines = text.read().strip().splitlines()
-    return lines[-1] if lines else f"ended with {process.returncode}"
+        return _reason(text.read()) or f"ended with {process.returncode}"
+
+
+def _reason(output: str) -> str:
+    """Return the first error that a program has told of: what comes behind it often follows from it."""
+    lines = output.strip().splitlines()
+    return next(filter(_ERROR.match, lines), lines[-1] if lines else "")
 
 
 def _environment() -> dict[str, str]:

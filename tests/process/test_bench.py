@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from stress.bench import results, workloads
+import pytest
+
+from stress.bench import apart, results, workloads
 from stress.bench.contenders.entry import OWN, YARDSTICK
 from tests.helpers import processes
 from tests.helpers.scripts import ROOT
@@ -43,3 +46,36 @@ def test_the_workloads_of_the_guard_do_what_they_count(reaped):
     with workloads.memory_folder() as folder:
         workloads.write(folder, 500)
         assert len((Path(folder) / "app.log").read_bytes().splitlines()) == 500
+
+
+def pid_of_a_sleeper(folder: str, seconds: int) -> int:
+    """Leave a child behind that sleeps, and return its pid."""
+    (Path(folder) / "a file").touch()
+    return subprocess.Popen(["sleep", str(seconds)]).pid
+
+
+def failure(folder: str, name: str) -> int:
+    raise LookupError(f"{name} is not in {Path(folder).name[:9]}")
+
+
+def endless(folder: str) -> int:
+    (Path(folder) / "a file").touch()
+    signal.pause()
+    return 0
+
+
+def test_what_a_measurement_leaves_behind_is_ended(reaped):
+    pid = apart.call(pid_of_a_sleeper, 1000, timeout=60)
+    assert pid > 1
+    wait_until(lambda: not processes.started(reaped), deadline=5, what="everything has ended")
+
+
+def test_a_measurement_that_fails_says_why():
+    with pytest.raises(apart.FailedError, match=r"^LookupError: x is not in rlk-bench$"):
+        apart.call(failure, "x", timeout=60)
+
+
+def test_a_measurement_that_does_not_end_is_ended(reaped):
+    with pytest.raises(apart.FailedError, match=r"not done within 0\.5 s"):
+        apart.call(endless, timeout=0.5)
+    wait_until(lambda: not processes.started(reaped), deadline=5, what="everything has ended")

@@ -29,7 +29,10 @@ def measure(folder: str, size: int, rounds: int) -> list[Figure]:
     """Return both rows, with what else a call costs in the notes."""
     shape = Shape(producers=1, size=size, records=2 * rounds * _BLOCK * _BLOCKS)
     names = [name for name in (LIMIT, YARDSTICK, OWN, FAST) if not ENTRIES[name].missing()]
-    links = {name: _start(ENTRIES[name].kind(folder, shape), size) for name in names}
+    contenders = {name: ENTRIES[name].kind(folder, shape) for name in names}
+    for contender in contenders.values():
+        contender.open()  # here, as two of them write the same file
+    links = {name: _start(contender, size) for name, contender in contenders.items()}
     for link in links.values():
         _turn(link)  # the first one warms everything
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in links}
@@ -39,6 +42,8 @@ def measure(folder: str, size: int, rounds: int) -> list[Figure]:
     for link in links.values():
         link.send(False)
         link.recv()
+    for contender in contenders.values():
+        contender.close()
     return _figures(found)
 
 
@@ -60,7 +65,6 @@ def _turn(link: Connection) -> tuple[float, float]:
 
 def _serve(contender: Contender, link: Any, size: int) -> None:
     """Measure whenever told to: microseconds of a call, and its 99.9th percentile."""
-    contender.open()
     producer = contender.attach(0)
     messages = texts(Shape(size=size).text_length)
     while link.recv():
@@ -68,7 +72,6 @@ def _serve(contender: Contender, link: Any, size: int) -> None:
         singles = _singles(producer.log, messages)
         producer.ready()  # nothing is left to be drained while others have their turn
         link.send((statistics.median(blocks), quantile(singles, 0.999)))
-    contender.close()
     link.send(None)
 
 
