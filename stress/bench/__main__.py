@@ -36,19 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_FAILED
-    print(table.render(found), end="")
     _store(options, found)
+    print(table.render(found), end="")
     return EXIT_OK if found.complete else EXIT_FAILED
 
 
 def _measure(options: Options) -> Results:
-    size = options.size
+    size, described = options.size, machine.describe()
     standings = comparison.run(options.contenders, size.shape, size.rounds, _say)
     figures = results.compared(standings)
     for name in options.measurements:
         _say(measurements.MEASUREMENTS[name].title)
         figures += measurements.take(name, size)
-    return Results(machine.describe(), size.shape, size.rounds, standings, results.in_order(figures))
+    return Results(described, size.shape, size.rounds, standings, results.in_order(figures))
 
 
 def _store(options: Options, found: Results) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -48,6 +49,11 @@ def _after(standing: Standing, shape: Shape, race_once: Race) -> Standing:
         if standing.name == YARDSTICK:
             raise
         return replace(standing, reason=f"{FAILED}{failure}")
+    except Exception as error:  # not worth the figures of all the others
+        if standing.name == YARDSTICK:
+            raise
+        traceback.print_exc()
+        return replace(standing, reason=f"{FAILED}{error!r}")
     if standing.name == YARDSTICK and not found.check.ok:
         raise apart.FailedError(f"their lines are not as they should be: {found.check.flaw}")
     return replace(standing, runs=[*standing.runs, found])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -45,7 +46,11 @@ def take(name: str, size: Size) -> list[Figure]:
     try:
         return measurement.take(size)
     except apart.FailedError as failure:
-        return [Figure(goal, [], f"{FAILED}{failure}") for goal in measurement.goals]
+        reason = str(failure)
+    except Exception as error:  # not worth the figures of all the others
+        traceback.print_exc()
+        reason = repr(error)
+    return [Figure(goal, [], f"{FAILED}{reason}") for goal in measurement.goals]
 
 
 def _many(size: Size) -> list[Figure]:

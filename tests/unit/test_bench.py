@@ -192,6 +192,18 @@ def test_who_fails_is_out_and_the_others_go_on():
     assert not Results({}, Shape(), 2, [files, rotating]).complete
 
 
+def test_what_nobody_has_foreseen_costs_one_figure_not_all(monkeypatch, capsys):
+    def take(_: object) -> list[Figure]:
+        raise OSError("no more processes")
+
+    broken = measurements.Measurement("", ("idle-producer", "idle-supervisor"), take)
+    monkeypatch.setattr(measurements, "MEASUREMENTS", {"idle": broken})
+    found = measurements.take("idle", measurements.Size(Shape(), 1, 0))
+    assert [figure.note for figure in found] == ["failed: OSError('no more processes')"] * 2
+    assert "no more processes" in capsys.readouterr().err
+    assert not Results({}, Shape(), 1, (), found).complete
+
+
 def test_a_yardstick_that_does_not_keep_its_lines_is_no_yardstick():
     def race(name: str, shape: Shape) -> Run:
         return a_run(1000, check=Check(lost=4000))
