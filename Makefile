@@ -5,15 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 4
 TESTS ?= tests
+# More options for make bench, such as BENCH='--only caller,redislogkit'.
+BENCH ?=
 # What the running Python offers of the faster tracers; plain coverage.py decides on older ones.
 CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
-.PHONY: help venv demo test check clean
+.PHONY: help venv demo test check bench clean
 
 help:
 	@echo "make demo     set up and run the demo: several processes, one rotated file, a coloured terminal"
 	@echo "make test     set up and run all tests, with coverage"
 	@echo "make check    ruff, mypy --strict, import-linter"
+	@echo "make bench    measure this package beside others and against its goals, in about 10 minutes"
 	@echo "make venv     only set up .venv for development"
 	@echo "make clean    remove .venv and everything built"
 
@@ -32,10 +35,15 @@ check: $(VENV)/.stamp-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(VENV)/.stamp-bench
+	@mkdir -p bench-output
+	@$(BIN)/python -m stress.bench --json bench-output/results.json --svg bench-output/rates.svg $(BENCH)
+	@$(BIN)/python -m stress.bench guard
+
 venv: $(VENV)/.stamp-dev
 
 clean:
-	rm -rf $(VENV) build dist demo-output .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) build dist demo-output bench-output .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
 	find redislogkit stress tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -49,6 +57,11 @@ $(VENV)/.stamp-demo: pyproject.toml $(VENV)/.stamp-python
 $(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-python
 	@echo "installing redislogkit and its development tools ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd,dev]'
+	@touch $@
+
+$(VENV)/.stamp-bench: pyproject.toml $(VENV)/.stamp-python
+	@echo "installing redislogkit and what it is measured beside ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd,bench]'
 	@touch $@
 
 # The order-only way: .venv is made once, and made anew only when it has no working Python any more.
