@@ -130,7 +130,9 @@ def _entries(records: int) -> list[RawEntry]:
 def _record(number: int) -> Record:
     text = PERCENT % (0, number, _MESSAGES[number % TEXTS])
     moment = _START + number / 10_000
-    return Record(moment, 20, "INFO", LOGGER, text, "/srv/shop/orders.py", 117, "accept", 1, "MainThread")
+    return record.build(
+        moment, 20, "INFO", LOGGER, text, "/srv/shop/orders.py", 117, "accept", 1, "MainThread"
+    )
 
 
 class _Stream:

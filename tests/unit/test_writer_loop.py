@@ -14,6 +14,7 @@ from redislogkit.lines import Numbered
 from redislogkit.record import NOT_IN_STREAM, End, Facts, Loss, Record
 from redislogkit.stream import batch
 from redislogkit.stream.client import Claim, Confirmation, RawEntry
+from redislogkit.writers import base
 from redislogkit.writers.base import Writer
 from redislogkit.writers.checkpoint import Checkpoint, Mark
 from redislogkit.writers.reading import Reading
@@ -416,6 +417,7 @@ def test_what_was_confirmed_without_an_answer_is_kept_when_the_lease_is_lost(run
 
 
 def test_readings_that_take_long_become_smaller_and_quick_ones_larger(run, monkeypatch):
+    monkeypatch.setattr(base, "_MOST_ENTRIES", 16)
     for number in range(1, 200):
         run.stream.add((A, number, [logged(f"a{number}")]))
     sizes: list[int] = []
