@@ -71,7 +71,7 @@ _SKIPPED: Final = ("_log", "makeRecord", "handle", "callHandlers", "findCaller")
 _is_enabled: Final = _stock(_Logger, "isEnabledFor")
 _record_is_stock: Final = _look_into(_LogRecord, ("getMessage", "__init__"))
 
-_encode: Final = record.encode
+_encode_into: Final = record.encode_into
 _get_frame: Final = sys._getframe
 _get_ident: Final = threading.get_ident
 _modules: Final = sys.modules
@@ -132,11 +132,11 @@ def _learn(logger: Any, level: int, frame: FrameType) -> None:
     sites[id(code) + at] = (known, at, level_name, logger.name, record.encode_fields(fields))
 
 
-def _method(level: int, stock: Any) -> Any:  # noqa: C901, PLR0915 - see the docstring
+def _method(level: int, stock: Any) -> Any:  # noqa: C901 - see the docstring
     """Return the method for ``level``. Everything stands in it, as each function more would cost 60 ns."""
     methods_are_stock = _look_into(_Logger, (stock.__name__, *_SKIPPED))
 
-    def method(self: Any, msg: Any, *args: Any, **kwargs: Any) -> None:  # noqa: C901
+    def method(self: Any, msg: Any, *args: Any, **kwargs: Any) -> None:
         known_enabled = self._cache.get(level) and not self.disabled and _Logger.isEnabledFor is _is_enabled
         if not known_enabled and not self.isEnabledFor(level):
             return
@@ -197,21 +197,18 @@ def _method(level: int, stock: Any) -> Any:  # noqa: C901, PLR0915 - see the doc
                 msg = record.misfit(msg, args, error)
         fields = (1, created, msg, site, me[2])
         try:
-            payload = _encode(fields)
-        except Exception:
-            payload = record.encode_fields(fields)
-        if len(payload) > handler._max_payload:
-            payload = handler.cut_down(fields)
-        with handler._append_lock:
-            end = handler._end
-            before = end.sequence
+            payload: Any = bytearray()  # as in `record.encode_fields`
             try:
-                end.append(payload, level)
+                _encode_into(fields, payload)
             except Exception:
-                ordinary = end.sequence == before
-        if ordinary:  # there the handler says what went wrong
+                payload = record.encode_fields(fields)
+            if len(payload) > handler._max_payload:
+                payload = handler.cut_down(fields)
+            handler._end.append(payload, level)
+        except Exception:  # nothing of it is stored; there the handler says what went wrong
             self._log(level, msg, ())
-        elif not handler._looked_at <= created < handler._look_at:
+            return
+        if not handler._looked_at <= created < handler._look_at:
             handler.look_for_shipper()
 
     name = stock.__name__

@@ -117,7 +117,6 @@ class SpoolHandler(logging.Handler):
         config = self.config
         self._pid = 0
         self._process_name = ""
-        self._append_lock = threading.RLock()
         self._looked_at = self._look_at = 0.0
         self._own_shipper = None
         self._closed_at = -1
@@ -186,15 +185,13 @@ class SpoolHandler(logging.Handler):
             self.emit(record)
         except MemoryError:
             self.errors += 1
-            self._store(_NO_MEMORY, logging.ERROR)
+            self._end.append(_NO_MEMORY, logging.ERROR)
 
-    def emit(self, record: logging.LogRecord) -> None:  # noqa: C901, PLR0912 - each call more would cost 60 ns
+    def emit(self, record: logging.LogRecord) -> None:
         """Copy one record into the spool. Of ``Exception``, raises only ``RecursionError`` and ``MemoryError``.
 
         Nothing of the record is stored then.
         """
-        stored = taken = left = False
-        failure: Exception | None = None
         created: Any = None
         try:
             fields = None
@@ -212,26 +209,11 @@ class SpoolHandler(logging.Handler):
             if len(payload) > self._max_payload:
                 payload = self.cut_down(fields)
             created = fields[1]
-            with self._append_lock:  # as in `_store`, without the call
-                taken = True
-                end = self._end
-                before = end.sequence
-                try:
-                    end.append(payload, getattr(record, "levelno", None))
-                except Exception as error:
-                    failure = error if end.sequence == before else None
-                stored = failure is None
-            left = True
-            if failure is not None:
-                raise failure
+            self._end.append(payload, getattr(record, "levelno", None))
         except RecursionError:
             raise
         except Exception as error:
-            if taken and not left:
-                # To leave a ``with`` takes memory, to release a lock does not. Others would wait for ever.
-                self._append_lock.release()
-            if not stored:
-                self._keep_note(record, error)
+            self._keep_note(record, error)
         if type(created) is not float or not self._looked_at <= created < self._look_at:
             try:  # noqa: SIM105 - right below the recursion limit, calling suppress() would be a call too many
                 self.look_for_shipper()
@@ -252,28 +234,6 @@ class SpoolHandler(logging.Handler):
         """Encode a record that is too large for the spool with its texts cut."""
         self.cut += 1
         return shortened(fields, self._max_payload)
-
-    def _store(self, payload: bytes, levelno: int) -> None:
-        failure: Exception | None = None
-        taken = left = False
-        try:
-            with self._append_lock:
-                taken = True
-                end = self._end
-                before = end.sequence
-                try:
-                    end.append(payload, levelno)
-                except Exception as error:
-                    # Else it is stored, and what has failed came behind that.
-                    failure = error if end.sequence == before else None
-            left = True
-        except MemoryError:
-            if not taken:
-                raise
-            if not left:
-                self._append_lock.release()
-        if failure is not None:
-            raise failure
 
     def look_for_shipper(self) -> None:
         """Once in a while, by the records' own clock: is there still somebody who ships?"""
@@ -316,7 +276,7 @@ class SpoolHandler(logging.Handler):
             site = _encode_anything((logging.ERROR, "ERROR", name, "", 0, ""))
             when = created if type(created) is float else time.time()
             fields = (1, when, note, site, _encode_anything((None, None)))
-            self._store(_encode_anything(fields), logging.ERROR)
+            self._end.append(_encode_anything(fields), logging.ERROR)
 
     def _facts(self, producer: str) -> record.Facts:
         path, device = self._terminal
@@ -400,14 +360,12 @@ class SpoolHandler(logging.Handler):
         That sum holds at any moment. ``spooled`` are those on their way, in the spool or in the stream;
         with ``ack = "stream"`` those in the stream count as written.
         """
-        with self._append_lock:
-            end = self._end
-            account = end.account(self.config.producer.ack == "writer")
-            spool_bytes = end.used_bytes()
+        end = self._end
+        account = end.account(self.config.producer.ack == "writer")
         return {
             "producer": end.producer,
             **account._asdict(),
-            "spool_bytes": spool_bytes,
+            "spool_bytes": end.used_bytes(),
             "cut": self.cut,
             "errors": self.errors,
         }
@@ -427,13 +385,11 @@ class SpoolHandler(logging.Handler):
         super().close()
 
     def _leave_spool(self) -> None:
-        with self._append_lock:
-            if self._closed_at != self._end.sequence:
-                self._end.close()
-                self._closed_at = self._end.sequence
-                _leave_behind(self)
-            own, self._own_shipper = self._own_shipper, None
-            self._next_start = 0.0
+        if self._closed_at != self._end.sequence:
+            self._closed_at = self._end.close()
+            _leave_behind(self)
+        own, self._own_shipper = self._own_shipper, None
+        self._next_start = 0.0
         if own is not None:
             # Not waited for: ``dictConfig`` holds logging's own lock while it closes handlers.
             own.close(self.config.producer.shutdown_timeout)

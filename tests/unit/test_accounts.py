@@ -268,12 +268,25 @@ def test_a_new_spool_may_wait_again(rigs):
 def test_an_exception_at_the_last_instruction_parks_no_record_for_ever(rig):
     end = rig.end
     rig.append()
-    end._busy = True  # what an exception may leave that comes between two instructions
+    del end._turn[1]  # what an exception may leave that comes between two instructions
     end._parked.append((rig.payload(), INFO))
     for _ in range(3):
         end.append(rig.payload(), INFO)
-    assert end._parked == []
+    assert (end._parked, end._turn) == ([], [None, None])
     assert end.sequence == 5
+
+
+def test_a_turn_that_got_lost_is_restored_once_however_many_wait_for_it(rig):
+    end = rig.end
+    rig.append()
+    del end._turn[1]
+    threads = [threading.Thread(target=lambda: end.append(rig.payload(), INFO)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert end._turn == [None, None]
+    assert end.sequence == 9
 
 
 # --- who ships -----------------------------------------------------------------------------------
