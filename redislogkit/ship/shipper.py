@@ -149,6 +149,7 @@ class Shipper:
         self._spools = SpoolSet(settings.root, settings.own, report)
         self._turn = 0
         self._collected = 0  # bytes, ever
+        self._thorough = False
         self._backlog = False
         self._caught_up: set[str] = set()  # directories; while draining
         self._pending: list[batch.RawRun] = []
@@ -215,6 +216,7 @@ class Shipper:
         now = time.monotonic()
         if now >= self._next_housekeeping:
             self._next_housekeeping = now + (_DRAIN_HOUSEKEEPING if draining else _HOUSEKEEPING)
+            self._thorough = True
             self._keep_house()
         if not self._entries and self._connected():
             self._collect(now, draining)
@@ -255,8 +257,10 @@ class Shipper:
         elif self._backlog:
             return
         elif self._pending:
-            left = self._pending_since + self._settings.flush_interval - now
-            self._rest(min(max(left, 0.0), self._slice()), wake)
+            left = max(self._pending_since + self._settings.flush_interval - now, 0.0)
+            # With little to ship, looking again early would only be work; a thousand quiet producers make a lot of it.
+            quiet = self._pending_bytes < FULL_BATCH // 8
+            self._rest(left if quiet else min(left, self._slice()), wake)
         elif now - self._last_active < 5 * self._settings.flush_interval:
             self._rest(self._slice(), wake)
         else:
@@ -355,12 +359,15 @@ class Shipper:
         # Where one round ends for size the next begins: no producer waits for a busier one.
         turn = self._turn % len(spools) if spools else 0
         self._backlog = False
+        # Where no frame has come, only damage could be found: once a second is soon enough for a thousand folders.
+        thorough, self._thorough = self._thorough or draining, False
         for index, spool in enumerate((*spools[turn:], *spools[:turn])):
             if self._pending_bytes >= LARGE_BATCH:
                 self._turn, self._backlog = turn + index, True
                 break
             # What a dead producer has left has an end: it is read to it, whenever he has died.
-            if not (draining and spool.directory in self._caught_up) or spool.owner_dead:
+            caught_up = draining and spool.directory in self._caught_up and not spool.owner_dead
+            if not caught_up and (thorough or spool.has_news()):
                 self._collect_from(spool, now)
             if draining and not spool.has_news():
                 self._caught_up.add(spool.directory)
@@ -480,7 +487,7 @@ class Shipper:
     def _unwritten(self) -> list[ShipperEnd]:
         if not self._settings.writers:
             return []
-        return [s for s in self._spools.values() if s.written < max(s.read_sequence, s.shipped)]
+        return [spool for spool in self._spools.values() if spool.is_unwritten()]
 
     def _follow(self) -> None:
         """Put what the writers have published into the headers; release what is safe."""

@@ -55,6 +55,7 @@ class SpoolSet:
         self._told_most = False
         self.waiting = 0
         """Spools that are to be shipped here, and not open yet, as there are so many."""
+        self._several = False  # some producer has more than one
         self._sleeping = False
 
     # -- which there are ------------------------------------------------------------------------
@@ -80,6 +81,7 @@ class SpoolSet:
             self._passed_over.clear()
         names = spool_names(self._root)
         self._spools_of = Counter(map(_producer, names))
+        self._several = len(self._spools_of) < len(names)
         here = set(names)
         for name in [name for name in self._spools if name not in here]:
             self._spools.pop(name).close()
@@ -165,6 +167,8 @@ class SpoolSet:
 
     def readable(self) -> list[ShipperEnd]:
         """Spools to read now: of one producer's several spools only the oldest, for the order's sake."""
+        if not self._several:
+            return self.values()
         seen: set[str] = set()
         found = []
         for spool in self._spools.values():

@@ -343,6 +343,11 @@ class ShipperEnd:
         """Highest sequence that every configured writer has checkpointed."""
         return self._words[header.WRITTEN]
 
+    def is_unwritten(self) -> bool:
+        """True when something that was read or shipped is not written yet."""
+        written = self._words[header.WRITTEN]
+        return written < self.read_sequence or written < self._words[header.SHIPPED]
+
     def set_shipped(self, sequence: int) -> None:
         """Put the shipped position into the header."""
         self._words[header.SHIPPED] = sequence
