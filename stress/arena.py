@@ -138,6 +138,7 @@ layout = "{set_up.layout}"
 [producer]
 ack = "writer"
 shutdown_timeout = 1.0
+fast_logger = {str(set_up.fast).lower()}
 [loggers]
 root = "INFO"
 [writers.{SIZED}]

@@ -123,9 +123,12 @@ class SetUp(NamedTuple):
     """One of the writers takes only part of the records."""
     writers: tuple[str, ...]
     """Those beside the usual two."""
+    fast: bool
+    """The programs have fast loggers."""
 
     def __str__(self) -> str:
-        return ",".join([*self[:4], "selective" if self.selective else "all", *self.writers])
+        which = ("selective" if self.selective else "all", "fast" if self.fast else "stock")
+        return ",".join([*self[:4], *which, *self.writers])
 
 
 def set_up(seed: int, server: str = "", supervisor: str = "") -> SetUp:
@@ -138,6 +141,7 @@ def set_up(seed: int, server: str = "", supervisor: str = "") -> SetUp:
         fsync=generator.choice(("never", "rotation", "interval", "always")),
         selective=generator.random() < 0.5,
         writers=tuple(sorted(generator.sample(MORE_WRITERS, generator.choice((1, 1, 2, 3))))),
+        fast=generator.random() < 0.7,
     )
     return drawn._replace(server=server or drawn.server, supervisor=supervisor or drawn.supervisor)
 
