@@ -121,15 +121,18 @@ def _in_task() -> bool:
 
 def _learn(logger: Any, level: int, frame: FrameType) -> None:
     """Remember where a call stands: code, instruction, names of level and logger, and the encoded `record.Site`."""
-    code, at = frame.f_code, frame.f_lasti
-    level_name = logging._levelToName.get(level)
-    fields = (level, level_name, logger.name, code.co_filename, frame.f_lineno, code.co_name)
-    internal = code.co_filename == _SOURCE or "importlib" in code.co_filename
-    known: Any = None if internal else code  # the caller is further up: never a call that we know
-    sites = logger.__dict__.setdefault("_sites", {})
-    if len(sites) >= _MOST_SITES:
-        sites.clear()
-    sites[id(code) + at] = (known, at, level_name, logger.name, record.encode_fields(fields))
+    try:
+        code, at = frame.f_code, frame.f_lasti
+        level_name = logging._levelToName.get(level)
+        fields = (level, level_name, logger.name, code.co_filename, frame.f_lineno, code.co_name)
+        internal = code.co_filename == _SOURCE or "importlib" in code.co_filename
+        known: Any = None if internal else code  # the caller is further up: never a call that we know
+        sites = logger.__dict__.setdefault("_sites", {})
+        if len(sites) >= _MOST_SITES:
+            sites.clear()
+        sites[id(code) + at] = (known, at, level_name, logger.name, record.encode_fields(fields))
+    except MemoryError:  # the next call learns it; suppress() would need memory, too
+        pass
 
 
 def _method(level: int, stock: Any) -> Any:  # noqa: C901 - see the docstring
@@ -187,16 +190,16 @@ def _method(level: int, stock: Any) -> Any:  # noqa: C901 - see the docstring
             self._log(level, msg, args, **kwargs)
             return
         created = time.time()
-        me = _mine.me
-        if me[0]._name is not me[1]:
-            me = _mine.renew()
         if args:
             try:
                 msg = msg % args
             except Exception as error:
                 msg = record.misfit(msg, args, error)
-        fields = (1, created, msg, site, me[2])
         try:
+            me = _mine.me
+            if me[0]._name is not me[1]:
+                me = _mine.renew()
+            fields = (1, created, msg, site, me[2])
             payload: Any = bytearray()  # as in `record.encode_fields`
             try:
                 _encode_into(fields, payload)

@@ -27,9 +27,11 @@ def tree(state_dir: str, stream_name: str, server_url: str) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("uncovered")
+@pytest.mark.parametrize("fast", [False, True])
 def test_a_call_in_which_any_allocation_fails_returns_and_stores_its_record_or_a_note_once(
-    run_python: Run, tree: dict[str, Any]
+    run_python: Run, tree: dict[str, Any], fast: bool
 ) -> None:
+    tree["producer"]["fast_logger"] = fast
     pytest.importorskip("_testcapi", reason="needs CPython's own way to have allocations fail")
     done = run_python(
         CONFIGURED
