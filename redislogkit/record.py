@@ -256,7 +256,7 @@ def plain_fields(record: logging.LogRecord, pid: int, process_name: str) -> tupl
         created, msg, args = record.created, record.msg, record.args
         if (
             record.__class__ is not _LogRecord
-            or msg.__class__ is not str
+            or type(msg) is not str  # a proxy says that its class is another's
             or record.exc_info
             or record.exc_text
             or record.stack_info is not None

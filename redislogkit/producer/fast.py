@@ -2,10 +2,11 @@
 
 Theory of operation. `install` makes every plain logger of this process, and those that come, one of ours, which differs
 in these five methods only. A call looks whether anything could notice that no record is made: a filter, another
-handler on the way, ``extra`` or another keyword, a replaced record factory, a patched method of ``logging.Logger``, a
-message that is no ``str``. Then, and whenever anything is out of the ordinary, it takes the way of the stdlib, as if
-it were its method: its code claims the stdlib's file name, so that whoever looks for the caller in the stack (as
-``Logger.findCaller`` does) passes over it. Otherwise it encodes what a writer needs straight from the call.
+handler on the way, ``extra`` or another keyword, a replaced record factory, a patched method of the logger, its class
+or the handler, a message that is no ``str``. Then, and whenever anything is out of the ordinary, it takes the way of
+the stdlib, as if it were its method: its code claims the stdlib's file name and line, so that whoever looks for the
+caller in the stack (as ``Logger.findCaller`` does) passes over it, and a traceback reads the same. Otherwise it encodes
+what a writer needs straight from the call.
 
 Where a call stands in the code (file, line, function, level, logger: its `record.Site`) is found out once for each
 place and kept with the logger, by code object and instruction. A subclass of ``logging.Logger`` that somebody else has
@@ -16,16 +17,19 @@ Each look costs about 20 ns, all of them together 0.4 us of 1.6, where ``logging
 
 from __future__ import annotations
 
+import builtins
 import functools
 import gc
 import logging
 import mmap
+import operator
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType, FunctionType
-from typing import Any, Final
+from types import CodeType, FrameType, FunctionType
+from typing import Any, Final, cast
 
 from redislogkit import record
 from redislogkit.producer.handler import SpoolHandler
@@ -34,9 +38,13 @@ _Logger: Final = logging.Logger
 _LogRecord: Final = logging.LogRecord
 _SOURCE: Final = logging.addLevelName.__code__.co_filename
 _HAS_TASKS: Final = sys.version_info >= (3, 12)
+_IN_NANOSECONDS: Final = sys.version_info >= (3, 13)
+#: By which `logging` passes over its own frames; another one, or none, is somebody's setting.
+_srcfile: Final = logging._srcfile if logging._srcfile == _SOURCE else object()
 
 #: Methods of a logger that a call passes through; where one is set on an instance, that logger becomes an ordinary one.
 _ON_THE_WAY: Final = ("_log", "callHandlers", "filter", "findCaller", "handle", "isEnabledFor", "makeRecord")
+_SKIPPED: Final = ("_log", "callHandlers", "findCaller", "handle", "isEnabledFor", "makeRecord")
 #: Where a call has stood so often, with code made at run time, they are found out anew.
 _MOST_SITES: Final = 1024
 #: What a single argument may be; a mapping would be the dictionary of a ``%(name)s``.
@@ -47,29 +55,33 @@ def _stock(owner: type, name: str) -> Any:
     """Return the function if it is the stdlib's own, else what nothing is equal to: it was patched before."""
     function = getattr(owner, name)
     own = isinstance(function, FunctionType) and function.__code__.co_filename == _SOURCE
-    return function if own and function.__qualname__ == f"{owner.__name__}.{name}" else object()
+    return function if own and function.__name__ == name else object()
 
 
-def _look_into(owner: type, names: tuple[str, ...]) -> Callable[[], bool]:
-    """Return a function that tells whether methods of a class are still the stdlib's own.
+def _attributes(owner: type) -> dict[str, Any]:
+    """Return the dictionary of a class itself, which is as quick as any."""
+    (attributes,) = gc.get_referents(owner.__dict__)
+    return cast("dict[str, Any]", attributes)
+
+
+def _look_into(owner: type, names: tuple[str, ...], absent: tuple[str, ...] = ()) -> Callable[[], bool]:
+    """Return a function that tells whether methods of a class are still the stdlib's own, and others still inherited.
 
     The names are global variables to it: its globals are the dictionary of the class. There the interpreter looks them up
-    in 3 ns each, as attributes of a class in 30.
+    in 3 ns each, as attributes of a class in 30. A name that is ``absent`` is found among the builtins.
     """
-    (attributes,) = gc.get_referents(owner.__dict__)
-    looks = " and ".join(f"{name} is own_{number}" for number, name in enumerate(names))
-    own = ", ".join(f"own_{number}=None" for number in range(len(names)))
+    every = (*names, *absent)
+    looks = " and ".join(f"{name} is own_{number}" for number, name in enumerate(every))
+    own = ", ".join(f"own_{number}=None" for number in range(len(every)))
     made: dict[str, Any] = {}
     exec(f"def look({own}): return {looks}", made)  # noqa: S102 - names of ours
-    return FunctionType(
-        made["look"].__code__, attributes, "look", tuple(_stock(owner, name) for name in names)
-    )
+    expected = [_stock(owner, name) for name in names] + [getattr(builtins, name) for name in absent]
+    return FunctionType(made["look"].__code__, _attributes(owner), "look", tuple(expected))
 
 
-#: What a call of a method passes through.
-_SKIPPED: Final = ("_log", "makeRecord", "handle", "callHandlers", "findCaller")
-_is_enabled: Final = _stock(_Logger, "isEnabledFor")
 _record_is_stock: Final = _look_into(_LogRecord, ("getMessage", "__init__"))
+_filter: Final = _stock(logging.Filterer, "filter")
+_of_filterer: Final = _attributes(logging.Filterer)
 
 _encode_into: Final = record.encode_into
 _get_frame: Final = sys._getframe
@@ -80,14 +92,16 @@ _modules: Final = sys.modules
 def _fork_guard() -> mmap.mmap:
     """Return a byte that is 1, and 0 in a child, also of a fork that ran no Python code.
 
-    Where the kernel can not do that, it is 0 at once, and every call takes the ordinary way.
+    Where the kernel can not do that, it is 0 for ever, and every call takes the ordinary way.
     """
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         page.madvise(18)  # MADV_WIPEONFORK, since Linux 4.14
-        page[0] = 1
     except (OSError, ValueError):
-        pass
+        return page
+    page[0] = 1
+    # The handlers' own hook was there first: they have begun anew.
+    os.register_at_fork(after_in_child=functools.partial(operator.setitem, page, 0, 1))
     return page
 
 
@@ -106,7 +120,8 @@ class _Mine(threading.local):
 
     def renew(self) -> tuple[Any, Any, bytes]:
         thread = threading.current_thread()
-        self.me = (thread, thread.name, record.encode_fields((_get_ident(), thread.name)))
+        known = thread if hasattr(thread, "_name") else _Nobody
+        self.me = (known, thread.name, record.encode_fields((_get_ident(), thread.name)))
         return self.me
 
 
@@ -119,77 +134,115 @@ def _in_task() -> bool:
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 
+def _shift(level: int) -> int:
+    """What is added to an instruction, as one may call methods of several levels, and of levels of the same name."""
+    return level << 20
+
+
 def _learn(logger: Any, level: int, frame: FrameType) -> None:
     """Remember where a call stands: code, instruction, names of level and logger, and the encoded `record.Site`."""
     try:
-        code, at = frame.f_code, frame.f_lasti
+        code, at = frame.f_code, frame.f_lasti + _shift(level)
         level_name = logging._levelToName.get(level)
-        fields = (level, level_name, logger.name, code.co_filename, frame.f_lineno, code.co_name)
+        where = (logger.name, code.co_filename, frame.f_lineno, code.co_name)
+        site = record.encode_fields((level, logging.getLevelName(level), *where))
         internal = code.co_filename == _SOURCE or "importlib" in code.co_filename
         known: Any = None if internal else code  # the caller is further up: never a call that we know
-        sites = logger.__dict__.setdefault("_sites", {})
+        # Not by its ``__dict__``: an object that was asked for that is slower ever after.
+        if not hasattr(logger, "_sites"):
+            logger._sites = {}
+        sites = logger._sites
         if len(sites) >= _MOST_SITES:
             sites.clear()
-        sites[id(code) + at] = (known, at, level_name, logger.name, record.encode_fields(fields))
+        sites[id(code) + at] = (known, at, level_name, logger.name, site)
     except MemoryError:  # the next call learns it; suppress() would need memory, too
         pass
 
 
-def _method(level: int, stock: Any) -> Any:  # noqa: C901 - see the docstring
+def _method(level: int, name: str) -> Any:  # noqa: C901, PLR0915 - see the docstring
     """Return the method for ``level``. Everything stands in it, as each function more would cost 60 ns."""
-    methods_are_stock = _look_into(_Logger, (stock.__name__, *_SKIPPED))
+    like: Any = getattr(_Logger, name)
+    stock = _stock(_Logger, name)
+    shift = _shift(level)
+    methods_are_stock = _look_into(_Logger, (name, *_SKIPPED), ("filter",))
 
-    def method(self: Any, msg: Any, *args: Any, **kwargs: Any) -> None:
-        known_enabled = self._cache.get(level) and not self.disabled and _Logger.isEnabledFor is _is_enabled
-        if not known_enabled and not self.isEnabledFor(level):
-            return
-        frame = _get_frame(1)
+    def method(self: Any, msg: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915
+        stocked = methods_are_stock()
+        if not stocked and _Logger.debug is not stock:  # "debug" stands for the method's own name
+            return super(_FastMethods, self).debug(msg, *args, **kwargs)
+        kind = self.__class__
+        plain = stocked and (kind is _FastLogger or kind is _FastRootLogger)
+        if (
+            plain
+            and level in self._cache
+            and not self.disabled
+            and len(_of_logger) + len(_of_root) == _UNTOUCHED
+        ):
+            enabled = self._cache[level]
+        else:
+            enabled = self.isEnabledFor(level)
+        if not enabled:
+            return None
+        frame = None
         try:
+            frame = _get_frame(1)
             logger, handlers = self, self.handlers
             while not handlers and logger.propagate:
                 logger = logger.parent
                 handlers = logger.handlers
             (handler,) = handlers
-            code, at = frame.f_code, frame.f_lasti
-            known, known_at, level_name, name, site = self._sites[id(code) + at]
+            code, at = frame.f_code, frame.f_lasti + shift
+            known, known_at, level_name, logger_name, site = self._sites[id(code) + at]
             multiprocessing = _modules.get("multiprocessing.process")
-            ordinary = (
-                kwargs
-                or self.filters
-                or msg.__class__ is not str
-                or (len(args) == 1 and args[0].__class__ not in _SIMPLE)
-                or (logger.propagate and logger.parent is not None)
-                or (self.__class__ is not _FastLogger and self.__class__ is not _FastRootLogger)
-                or handler.__class__ is not SpoolHandler
-                or level < handler.level
-                or handler.filters
-                or handler.formatter is not None
-                or handler._own_shipper is not None
-                or not handler._pid
-                or not _same_process[0]
-                or code is not known
+            stale = (
+                code is not known
                 or at != known_at
                 or level_name is not logging._levelToName.get(level)
-                or name is not self.name
+                or logger_name is not self.name
+            )
+            ordinary = (
+                kwargs
+                or stale
+                or not plain
+                or self.filters
+                or type(msg) is not str
+                or (len(args) == 1 and type(args[0]) not in _SIMPLE)
+                or (logger.propagate and logger.parent is not None)
+                or handler.__class__ is not SpoolHandler
+                or not handler.takes_fields
+                or level < handler.level
+                or handler.filters
+                or not _same_process[0]
                 or (
                     multiprocessing is not None
                     and multiprocessing._current_process._name != handler._process_name
                 )
-                or not _record_is_stock()
                 or logging._logRecordFactory is not _LogRecord  # type: ignore[attr-defined]
                 or not (logging.logThreads and logging.logProcesses and logging.logMultiprocessing)
-                or not logging._srcfile
+                or logging._srcfile is not _srcfile
                 or threading.get_ident is not _get_ident
-                or not methods_are_stock()
+                or _of_filterer["filter"] is not _filter
+                or len(_of_logger) + len(_of_root) != _UNTOUCHED
+                or not _record_is_stock()
                 or (_HAS_TASKS and _in_task())
             )
+        except (AttributeError, KeyError):
+            ordinary = stale = known = True
         except Exception:
-            ordinary = True
-            _learn(self, level, frame)
+            ordinary, stale = True, False
         if ordinary:
+            if stale and known and plain and frame:
+                _learn(self, level, frame)
             self._log(level, msg, args, **kwargs)
-            return
-        created = time.time()
+            return None
+        if _IN_NANOSECONDS:
+            now = time.time_ns()
+            created = now / 1e9
+            if created % 1.0 * 1000 // 1 != now // 1_000_000 % 1000:
+                self._log(level, msg, args)
+                return None
+        else:
+            created = time.time()
         if args:
             try:
                 msg = msg % args
@@ -199,53 +252,82 @@ def _method(level: int, stock: Any) -> Any:  # noqa: C901 - see the docstring
             me = _mine.me
             if me[0]._name is not me[1]:
                 me = _mine.renew()
-            fields = (1, created, msg, site, me[2])
-            payload: Any = bytearray()  # as in `record.encode_fields`
-            try:
-                _encode_into(fields, payload)
-            except Exception:
-                payload = record.encode_fields(fields)
-            if len(payload) > handler._max_payload:
-                payload = handler.cut_down(fields)
-            handler._end.append(payload, level)
-        except Exception:  # nothing of it is stored; there the handler says what went wrong
+            payload = bytearray()  # as in `record.encode_fields`
+            _encode_into((1, created, msg, site, me[2]), payload)
+            ordinary = len(payload) > handler._max_payload
+            if not ordinary:
+                handler._end.append(payload, level)
+        except Exception:  # nothing of it is stored
+            ordinary = True
+        if ordinary:  # the handler cuts it, makes it encodable, or says what went wrong
             self._log(level, msg, ())
-            return
-        if not handler._looked_at <= created < handler._look_at:
-            handler.look_for_shipper()
+        elif not handler._looked_at <= created < handler._look_at:
+            try:  # noqa: SIM105 - as in `SpoolHandler.emit`
+                handler.look_for_shipper()
+            except (RecursionError, MemoryError):
+                pass
+        return None
 
-    name = stock.__name__
-    as_stock = {"co_filename": _SOURCE, "co_name": name}
+    method.__code__ = _as_if_in_logging(method.__code__, like)
+    return functools.wraps(like)(method)
+
+
+def _as_if_in_logging(code: CodeType, like: Any) -> CodeType:
+    """Return ``code`` under the name of the stdlib's method ``like``, and in a traceback at that one's last line."""
+    changes: dict[str, Any] = {
+        "co_filename": _SOURCE,
+        "co_name": like.__name__,
+        "co_names": tuple(like.__name__ if name == "debug" else name for name in code.co_names),
+    }
+    if isinstance(like, FunctionType) and like.__code__.co_filename == _SOURCE:
+        last = max(line or 0 for _, _, line in like.__code__.co_lines())
+        changes |= {"co_firstlineno": last, "co_linetable": _one_line(len(code.co_code), like.__code__, last)}
     if sys.version_info >= (3, 11):
-        as_stock["co_qualname"] = stock.__qualname__
-    method.__code__ = method.__code__.replace(**as_stock)
-    return functools.wraps(stock)(method)
+        changes["co_qualname"] = like.__qualname__
+    return code.replace(**changes)
+
+
+def _one_line(size: int, like: CodeType, line: int) -> bytes:
+    """Return the table of lines for code of ``size`` bytes that all stands where the call in ``line`` of ``like`` does."""
+    if not hasattr(like, "co_positions"):  # Python 3.10
+        return b"".join(bytes([min(size - at, 254), 0]) for at in range(0, size, 254))
+    columns = [place[2:] for place in like.co_positions() if place[0] == place[1] == line and place[3]]
+    begin, end = max(columns, key=lambda place: place[1] - place[0], default=(0, 63))
+    # An entry for each 8 units: its kind and their number, by how many lines it is further down, and the columns.
+    kind, where = (0xF0, bytes([0, 0, begin + 1, end + 1])) if end < 63 else (0xE8, b"\0")
+    units = size // 2
+    return b"".join(bytes([kind | min(units - at, 8) - 1]) + where for at in range(0, units, 8))
 
 
 class _FastMethods(logging.Logger):
-    debug = _method(logging.DEBUG, _Logger.debug)
-    info = _method(logging.INFO, _Logger.info)
-    warning = _method(logging.WARNING, _Logger.warning)
-    error = _method(logging.ERROR, _Logger.error)
-    critical = _method(logging.CRITICAL, _Logger.critical)
+    debug = _method(logging.DEBUG, "debug")
+    info = _method(logging.INFO, "info")
+    warning = _method(logging.WARNING, "warning")
+    error = _method(logging.ERROR, "error")
+    critical = _method(logging.CRITICAL, "critical")
 
 
 class _FastLogger(_FastMethods):
     def __setattr__(self, name: str, value: object) -> None:
-        if name in _ON_THE_WAY:
+        if name in _ON_THE_WAY and type(self) is _FastLogger:
             object.__setattr__(self, "__class__", logging.Logger)
         object.__setattr__(self, name, value)
 
 
 class _FastRootLogger(_FastMethods, logging.RootLogger):
     def __setattr__(self, name: str, value: object) -> None:
-        if name in _ON_THE_WAY:
+        if name in _ON_THE_WAY and type(self) is _FastRootLogger:
             object.__setattr__(self, "__class__", logging.RootLogger)
         object.__setattr__(self, name, value)
 
 
 for _made, _like in ((_FastLogger, logging.Logger), (_FastRootLogger, logging.RootLogger)):
     _made.__name__, _made.__qualname__, _made.__module__ = _like.__name__, _like.__qualname__, "logging"
+_of_logger: Final = _attributes(_FastLogger)
+_of_root: Final = _attributes(_FastRootLogger)
+_UNTOUCHED: Final = len(_of_logger) + len(
+    _of_root
+)  # something set on one of these classes would hide a method
 
 
 def install() -> None:
@@ -255,5 +337,10 @@ def install() -> None:
     kinds: dict[type, type] = {logging.Logger: _FastLogger, logging.RootLogger: _FastRootLogger}
     for logger in [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]:
         kind = kinds.get(type(logger))
-        if kind is not None and not any(name in logger.__dict__ for name in _ON_THE_WAY):
+        if kind is not None and all(_is_method(logger, name) for name in _ON_THE_WAY):
             object.__setattr__(logger, "__class__", kind)
+
+
+def _is_method(logger: object, name: str) -> bool:
+    """False where something else is set on the instance. Without a look at its ``__dict__``, see `_learn`."""
+    return getattr(getattr(logger, name), "__func__", None) is getattr(type(logger), name)

@@ -34,6 +34,9 @@ _CALM: Final = 20.0
 _LOOK_INTERVAL: Final = 1.0
 #: Frames that a record may need beyond the recursion limit, when it is logged right below it.
 _MORE_STACK: Final = 200
+#: Methods that a record passes through, and the attributes that decide, with them, on `SpoolHandler.takes_fields`.
+_PATCHABLE: Final = frozenset(["emit", "filter", "format", "handle"])
+_DECISIVE: Final = _PATCHABLE | {"_own_shipper", "_pid", "formatter"}
 _FAST_MODULE: Final = "redislogkit.producer.fast"
 _THREAD_MODULE: Final = "redislogkit.ship.thread"
 _CUT_NOTE: Final = " … [redislogkit: cut, the record had {} bytes]"
@@ -73,6 +76,13 @@ class SpoolHandler(logging.Handler):
         LockHeldError: A supervisor with another configuration is responsible for this stream on this host.
     """
 
+    #: True while nothing asks for a whole record: the fast logger may append what it has.
+    takes_fields = False
+    _patched = False
+    _pid = 0
+    _own_shipper: OwnShipper | None = None
+    formatter: logging.Formatter | None = None
+
     def __init__(
         self,
         config: str | os.PathLike[str] | Mapping[str, Any] | Config | None = None,
@@ -106,11 +116,18 @@ class SpoolHandler(logging.Handler):
         self._host, self._boot_id = identity.host_name(), identity.boot_id()
         self._next_start = 0.0
         self._start_pause = _START_PAUSE
-        self._own_shipper: OwnShipper | None = None
         self._begin()
         _handlers.add(self)
         if self.config.supervisor.autostart and _needs_supervisor(self.config):
             self._start_supervisor(before)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name in _PATCHABLE:
+            self._patched = True
+        if name in _DECISIVE:
+            whole = self._patched or self.formatter is not None or self._own_shipper is not None
+            self.takes_fields = bool(self._pid) and not whole
 
     def _begin(self) -> None:
         """Take up a spool of this process's own; its files are made by the first record."""

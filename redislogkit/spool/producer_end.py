@@ -210,7 +210,10 @@ class ProducerEnd:
                     if self._words[_MARK]:
                         self._obey_mark(payload)
             except BaseException as error:
-                self._settle(payload)
+                try:  # noqa: SIM105 - suppress() would be a call too many
+                    self._settle(payload)
+                except RecursionError:  # no room for it, and nothing is half done but what describes itself
+                    pass
                 # Where it is stored, an ordinary failure came behind that, and is nobody's concern.
                 if self.sequence == before or not isinstance(error, Exception):
                     raise

@@ -6,7 +6,7 @@ from typing import Any
 
 from redislogkit.record import Record, build
 
-_NAMES = (
+NAMES = (
     "created", "levelno", "levelname", "name", "message", "pathname", "lineno", "function", "thread", "thread_name",
     "task_name", "exc_text", "stack_info", "extra", "overrides", "text",
 )  # fmt: skip
@@ -14,4 +14,4 @@ _NAMES = (
 
 def changed(record: Record, **changes: Any) -> Record:
     """Return ``record`` with ``changes``."""
-    return build(**({name: getattr(record, name) for name in _NAMES} | changes))
+    return build(**({name: getattr(record, name) for name in NAMES} | changes))

@@ -300,13 +300,19 @@ def interrupted(step: int, call: Callable[[], None]) -> bool:
 
 
 @contextlib.contextmanager
-def at_step(step: int, action: Callable[[], None], *, lines: bool = False) -> Iterator[None]:
-    """Call ``action`` once, before the ``step``-th instruction (or line) inside of the spool's modules."""
+def at_step(
+    step: int,
+    action: Callable[[], None],
+    *,
+    lines: bool = False,
+    inside: Callable[[FrameType], bool] = lambda frame: frame.f_code.co_filename.startswith(_FOLDER),
+) -> Iterator[None]:
+    """Call ``action`` once, before the ``step``-th instruction (or line) inside of the spool's modules, or elsewhere."""
     left = step
 
     def trace(frame: FrameType, event: str, arg: object) -> Any:
         nonlocal left
-        if not frame.f_code.co_filename.startswith(_FOLDER) or left < 0:
+        if left < 0 or not inside(frame):
             return None
         frame.f_trace_opcodes = not lines
         frame.f_trace_lines = lines

@@ -375,3 +375,51 @@ print(before, len(os.listdir("/proc/self/fd")))
     before, after = map(int, done.out.split())
     assert after <= before
     assert messages(path(tree)).count("7") == 2
+
+
+# -- the fast logger ------------------------------------------------------------------------------
+
+LAST_WORDS = """
+import atexit
+class Late:
+    def __del__(self):
+        logging.getLogger("app").info("of a finaliser")
+log.debug("%s", "first")
+for _ in range(3):
+    log.info("one of %d", 3)
+atexit.register(log.info, "at exit, of no code")
+atexit.register(logging.getLogger().warning, "of the root %s", "at exit")
+try:
+    log.info()
+except TypeError as error:
+    print(error)
+logging.getLogger("app.deep").addHandler(logging.StreamHandler(sys.stdout))
+logging.getLogger("app.deep").error("also to stdout %s", 1)
+late = Late()
+"""
+
+
+def test_a_program_with_fast_loggers_says_the_same_to_its_end(run_python: Run, lonely: dict[str, Any]):
+    lonely["producer"]["shutdown_timeout"] = 0.0
+    said = []
+    for fast in (False, True):
+        lonely["stream"]["name"] += "x"
+        lonely["producer"]["fast_logger"] = fast
+        done = run_python(CONFIGURED + LAST_WORDS, json.dumps(lonely))
+        items = [item for payload in spooled(lonely) for item in decode_items(b"\x91" + payload)]
+        places = [
+            (
+                i.levelname,
+                i.name,
+                i.message,
+                os.path.basename(i.pathname)[-3:],
+                i.lineno,
+                i.function,
+                i.thread_name,
+            )
+            for i in items
+            if isinstance(i, Record)
+        ]
+        said.append((done.out, done.err, places))
+    assert said[0] == said[1]
+    assert len(said[0][2]) == 8

@@ -168,6 +168,14 @@ def test_threads_that_fork_while_others_log_neither_hang_nor_lose(app):
     assert app.supervisor_log() == ""
 
 
+@pytest.mark.usefixtures("uncovered")
+def test_fast_loggers_in_threads_and_children_lose_nothing(tmp_path, state_dir, server_url, stream_name):
+    app = Application(tmp_path, state_dir, server_url, stream_name, "[producer]\nfast_logger = true\n")
+    assert app.run("fast_storm.py") == ""
+    assert app.check().records == 4 * 6 * (200 + 150)
+    assert app.supervisor_log() == ""
+
+
 def test_an_asyncio_program_loses_nothing(app):
     assert app.run("event_loop.py") == ""
     assert app.check().records == 50 * 40 + 10 * 100
