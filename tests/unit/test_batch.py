@@ -236,6 +236,25 @@ def test_a_frame_that_claims_to_need_a_huge_window_is_corrupt():
         batch.decompress("zstd", b"\x28\xb5\x2f\xfd\x00\xf8" + bytes(20))
 
 
+def test_what_there_is_no_memory_to_compress_for_now_is_no_bad_record(monkeypatch):
+    class Codec:
+        FLUSH_FRAME = 2
+
+        def __init__(self, level: int) -> None:
+            pass
+
+        def compress(self, data: bytes, mode: int) -> bytes:
+            raise RuntimeError("Unable to compress Zstandard data: Allocation error : not enough memory")
+
+    class Module:
+        ZstdCompressor = Codec
+
+    monkeypatch.setattr(zstd, "module", lambda: Module)
+    _, compress = batch.compressor("zstd")
+    with pytest.raises(MemoryError):
+        compress(b"data")
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Allocation error : not enough memory")])
 def test_an_entry_for_which_there_is_no_memory_now_is_no_corrupt_one(monkeypatch, error):
     class Codec:
