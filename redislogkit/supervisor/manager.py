@@ -55,6 +55,8 @@ _START_GRACE: Final = 10.0
 _KILL_AFTER: Final = 3.0
 _LINGER: Final = 2.0
 _TICK: Final = 0.5
+#: Seconds between two looks whether its folder is still there.
+_LOOK_INTERVAL: Final = 1.0
 
 #: Where in the status of a child of each kind stands why it waits.
 _ERROR_AT: Final = {child.SERVER: 0, child.SHIPPER: 3, child.WRITER: 2}
@@ -248,6 +250,7 @@ class Manager:
         self._bell: Doorbell | None = None
         self._stop_signals = 0
         self._announced = False
+        self._next_look = 0.0
         self._quiet_since: float | None = None
         self._quiet_state: tuple[Any, ...] = ()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -285,6 +288,8 @@ class Manager:
                     break
                 if self._is_idle() and self._end_idle():
                     break
+                if self._is_replaced():
+                    return EXIT_UNWRITTEN
             unwritten = any(each.unfinished or each.restarts.set_aside for each in self._children)
             return EXIT_UNWRITTEN if unwritten else EXIT_OK
         finally:
@@ -328,6 +333,19 @@ class Manager:
         if self._bell is not None:
             self._bell.close()
             self._bell = None
+
+    def _is_replaced(self) -> bool:
+        """True when somebody has removed our folder: the next supervisor finds nothing locked, and one is enough."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + _LOOK_INTERVAL
+        if self._lock.is_lost():
+            self._report(
+                f"{self._lock.path} was removed or replaced: it ends, as another one may be at work by now"
+            )
+            return True
+        return False
 
     # -- the loop -------------------------------------------------------------------------------
 

@@ -67,6 +67,17 @@ def test_children_end_with_a_killed_supervisor_and_the_next_one_takes_over(state
     supervision.wait_complete(producers.finish())
 
 
+def test_a_supervisor_whose_folder_was_taken_away_ends_with_its_children(state_dir, scripts):
+    """The next one finds nothing locked; two of them would quarrel over the lease, and over the file."""
+    supervision = rotated(state_dir)
+    producers = Producers(scripts, supervision)
+    producers.wait_flowing()
+    first = supervision.everybody()
+    os.rename(supervision.stream_dir, supervision.stream_dir + ".gone")
+    wait_until(lambda: not any(map(is_running, first.values())), deadline=20, what="everybody has ended")
+    producers.finish()
+
+
 def test_all_are_killed_at_once_and_nothing_is_lost_or_doubled(state_dir, scripts):
     supervision = rotated(state_dir)
     producers = Producers(scripts, supervision)

@@ -158,3 +158,14 @@ def test_only_the_user_can_read_the_lock_file(path):
 
 def test_the_lock_of_a_log_file_lies_hidden_beside_it():
     assert locking.beside("/var/log/app.log") == "/var/log/.app.log.lock"
+
+
+def test_a_lock_whose_file_was_removed_or_replaced_is_lost(tmp_path):
+    lock = locking.OwnedLock(str(tmp_path / "lock"), "it")
+    assert lock.is_lost()
+    with lock:
+        assert not lock.is_lost()
+        (tmp_path / "lock").rename(tmp_path / "elsewhere")
+        assert lock.is_lost()
+        (tmp_path / "lock").touch()
+        assert lock.is_lost()
