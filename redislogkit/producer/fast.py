@@ -171,13 +171,12 @@ def _method(level: int, name: str) -> Any:  # noqa: C901, PLR0915 - see the docs
         if not stocked and _Logger.debug is not stock:  # "debug" stands for the method's own name
             return super(_FastMethods, self).debug(msg, *args, **kwargs)
         kind = self.__class__
-        plain = stocked and (kind is _FastLogger or kind is _FastRootLogger)
-        if (
-            plain
-            and level in self._cache
-            and not self.disabled
+        plain = (
+            stocked
+            and (kind is _FastLogger or kind is _FastRootLogger)
             and len(_of_logger) + len(_of_root) == _UNTOUCHED
-        ):
+        )
+        if plain and level in self._cache and not self.disabled:
             enabled = self._cache[level]
         else:
             enabled = self.isEnabledFor(level)
@@ -222,7 +221,6 @@ def _method(level: int, name: str) -> Any:  # noqa: C901, PLR0915 - see the docs
                 or logging._srcfile is not _srcfile
                 or threading.get_ident is not _get_ident
                 or _of_filterer["filter"] is not _filter
-                or len(_of_logger) + len(_of_root) != _UNTOUCHED
                 or not _record_is_stock()
                 or (_HAS_TASKS and _in_task())
             )
