@@ -25,7 +25,7 @@ NAME: Final = "app.db"
 HAS_A_THREAD_OF_ITS_OWN: Final = frozenset(["Worker", "fake", "before", "after", "\\ud812", "\ud812"])
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]{6,}|(?<=id=')[0-9]+")
 _emit: Final = SpoolHandler.emit
-_INSIDE: Final = (logging.__file__, os.path.dirname(os.path.dirname(fast.__file__)))
+INSIDE: Final = (logging.__file__, os.path.dirname(os.path.dirname(fast.__file__)))
 _info: Final = logging.Logger.info
 
 
@@ -184,7 +184,7 @@ def raised(error: BaseException) -> tuple[Any, ...]:
             entry.filename == logging.__file__ and entry.name == "info" and logging.Logger.info is not _info
         )
         inside = (
-            not isinstance(error, Exception) and entry.filename.startswith(_INSIDE)
+            not isinstance(error, Exception) and entry.filename.startswith(INSIDE)
         ) or entry.name == "emit"
         if not ours and not inside:
             stack += traceback.format_list([entry])
