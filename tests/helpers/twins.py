@@ -25,8 +25,10 @@ NAME: Final = "app.db"
 HAS_A_THREAD_OF_ITS_OWN: Final = frozenset(["Worker", "fake", "before", "after", "\\ud812", "\ud812"])
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]{6,}|(?<=id=')[0-9]+")
 _emit: Final = SpoolHandler.emit
-_INSIDE: Final = (logging.__file__, os.path.dirname(os.path.dirname(fast.__file__)))
-_info: Final = logging.Logger.info
+INSIDE: Final = (logging.__file__, os.path.dirname(os.path.dirname(fast.__file__)))
+_METHODS: Final = {
+    name: getattr(logging.Logger, name) for name in ("debug", "info", "warning", "error", "critical")
+}
 
 
 def without_addresses(text: str) -> str:
@@ -181,10 +183,12 @@ def raised(error: BaseException) -> tuple[Any, ...]:
     stack = []
     for entry in traceback.extract_tb(error.__traceback__):
         ours = (
-            entry.filename == logging.__file__ and entry.name == "info" and logging.Logger.info is not _info
+            entry.filename == logging.__file__
+            and entry.name in _METHODS
+            and getattr(logging.Logger, entry.name) is not _METHODS[entry.name]
         )
         inside = (
-            not isinstance(error, Exception) and entry.filename.startswith(_INSIDE)
+            not isinstance(error, Exception) and entry.filename.startswith(INSIDE)
         ) or entry.name == "emit"
         if not ours and not inside:
             stack += traceback.format_list([entry])

@@ -13,7 +13,7 @@ from tests.programs.numbered import SIZE, new_tally
 
 THREADS = 4
 FORKS = 6
-FEW = 20
+FEW = 40
 
 _own = threading.local()
 _emit = SpoolHandler.emit
