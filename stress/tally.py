@@ -64,13 +64,15 @@ class Tally:
 
         With ``lines`` they have as many lines; with ``same`` they are all the same to the letter.
         """
+        # By its method, as programs do: ``log()`` takes no short way.
+        log = getattr(logger, logging.getLevelName(level).lower())
         first = self._count[0]
         for n in range(first, first + records):
             before = self._losses()
             if same:
-                logger.log(level, same_message(self.run, self.worker))
+                log(same_message(self.run, self.worker))
             else:
-                logger.log(level, message(self.run, self.worker, n, size, lines))
+                log(message(self.run, self.worker, n, size, lines))
             if self._losses() != before:
                 self._note_drop(n)
             self._count[0] = n + 1
