@@ -667,7 +667,7 @@ def test_a_terminal_in_tostop_mode_does_not_stop_the_writer(
         import os, sys, termios, time
         from redislogkit import identity
         from redislogkit.config import TtyWriterConfig
-        from redislogkit.record import Facts, Record
+        from redislogkit.record import Facts, build
         from redislogkit.writers.checkpoint import Checkpoint
         from redislogkit.writers.tty import TtyDestination
         from tests.helpers.filewriter import reading
