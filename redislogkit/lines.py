@@ -60,14 +60,16 @@ class _Plan(NamedTuple):
 def build(config: FormatterConfig, multiline: Multiline) -> Renderer:
     """Return the renderer of a writer into a file. Raises ``ConfigError`` for a format that is none."""
     one_by_one = _one_by_one(formatting.build(config), multiline)
-    if config.type == "json":
-        return _generate(_json_plan(), one_by_one)
     parsed = formatting.parse(config)
-    if parsed is None:
+    if config.type == "json":
+        plan = _json_plan()
+    elif parsed is None:
         return lambda items: [one_by_one(*item) for item in items]
-    plan = _text_plan(parsed, config)
+    else:
+        plan = _text_plan(parsed, config)
     if multiline != "keep":
-        plan = plan._replace(finish=lambda text: apply_multiline(text, multiline))
+        finish = plan.finish or str
+        plan = plan._replace(finish=lambda text: apply_multiline(finish(text), multiline))
     return _generate(plan, one_by_one)
 
 

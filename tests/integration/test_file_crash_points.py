@@ -23,7 +23,10 @@ from tests.helpers.filewriter import START, entries, everything, facts
 from tests.helpers.scripts import ROOT
 
 # Children are forked from a process that may have threads (the test's own time limit); they only write files.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+    pytest.mark.usefixtures("untraced"),
+]
 
 #: Everything by which writer, rotation, compression and checkpoint change the disk.
 CALLS = ("write", "fdatasync", "fsync", "rename", "open", "ftruncate", "unlink", "fchmod")

@@ -20,7 +20,10 @@ from tests.integration.test_file_crash_points import STREAM, Plan, disk, in_chil
 __all__ = ["disk"]
 
 # Children are forked from a process that may have threads (the test's own time limit); they only write files.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+    pytest.mark.usefixtures("untraced"),
+]
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "gzip": {"max_bytes": 150, "backup_count": 60, "compress": "gzip"},

@@ -20,7 +20,7 @@ SEED = os.environ.get("REDISLOGKIT_CHAOS_SEED", "20")
 @pytest.mark.timeout(420 + 180 * MINUTES)
 def test_four_zeros_after_a_seeded_run_of_faults(reaped, uncovered):
     # Slower than by default: the other tests run beside it.
-    options = ["--faults-per-minute", "50", "--rate", "120", "--drain", "120"]
+    options = ["--faults-per-minute", "50", "--rate", "60", "--drain", "120"]
     command = ["-m", "stress", "chaos", "--seed", SEED, "--minutes", str(MINUTES), *options]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import Any
 
 import redislogkit
 from redislogkit.producer.handler import SpoolHandler
@@ -20,14 +19,6 @@ _emit = SpoolHandler.emit
 emitted = 0
 
 
-class Informing:
-    """Calls ``info()``, where a tally calls ``log()``, which is never fast."""
-
-    def log(self, level: int, message: str) -> None:
-        """Log at INFO."""
-        logging.getLogger("program").info("%s", message)
-
-
 def counting(handler: SpoolHandler, record: logging.LogRecord) -> None:
     """Emit, and count it."""
     global emitted
@@ -39,8 +30,7 @@ def log(records: int) -> None:
     """Log the next records of this thread of this process."""
     if getattr(_own, "pid", 0) != os.getpid():
         _own.pid, _own.tally = os.getpid(), new_tally()
-    logger: Any = Informing()
-    _own.tally.log(logger, records, size=SIZE)
+    _own.tally.log(logging.getLogger("program"), records, size=SIZE)
 
 
 def child() -> None:

@@ -40,6 +40,8 @@ from tests.helpers.spools import at_step
 from tests.helpers.twins import INSIDE, NAME, Side, Twins, attribute, seen
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 METHODS = ("debug", "info", "warning", "error", "critical")
 PASSES = 3
 

@@ -59,7 +59,7 @@ def readings(draw: st.DrawFn) -> list[Numbered]:
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     style_and_format=st.one_of(
         st.tuples(st.just("%"), percent_formats()),
@@ -83,7 +83,7 @@ def test_lines_rendered_at_once_equal_those_rendered_one_by_one(
     assert render(items) == one_by_one(config, mode, items)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(items=readings(), mode=modes)
 def test_json_rendered_at_once_equals_json_rendered_one_by_one(items, mode):
     config = FormatterConfig(type="json")

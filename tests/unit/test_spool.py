@@ -710,6 +710,7 @@ def killed_at(step: int, returned: mmap.mmap, end: ProducerEnd, sizes: list[int]
     return status
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     ("sizes", "every"),
     [([200, 200], 3), ([60_000, 60_000, 60_000, 200], 5)],
@@ -789,6 +790,7 @@ SITUATIONS: dict[str, tuple[Callable[[Rig], None], int, str]] = {
 }
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_an_exception_between_any_two_instructions_loses_and_doubles_nothing(rigs, situation):
     prepare, size, on_full = SITUATIONS[situation]
@@ -815,6 +817,7 @@ def test_an_exception_between_any_two_instructions_loses_and_doubles_nothing(rig
     assert step > 30
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_a_signal_handler_that_logs_between_any_two_instructions_loses_nothing(rigs, situation):
     prepare, size, on_full = SITUATIONS[situation]
@@ -847,6 +850,7 @@ def test_a_signal_handler_that_logs_between_any_two_instructions_loses_nothing(r
     assert step > 30
 
 
+@pytest.mark.usefixtures("untraced")
 def test_an_exception_between_any_two_instructions_of_the_close_keeps_everything(rigs):
     step = 0
     while True:
