@@ -8,10 +8,15 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers import processes
 from tests.helpers.scripts import ROOT
 from tests.helpers.supervision import Producers, Supervision
 from tests.helpers.waiting import wait_until
+
+#: What they go through is covered elsewhere; without it they take two thirds of the time.
+pytestmark = pytest.mark.usefixtures("uncovered")
 
 
 def _drill(supervision: Supervision, *arguments: str) -> subprocess.Popen[str]:

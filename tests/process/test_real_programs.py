@@ -22,6 +22,9 @@ from tests.helpers import processes
 from tests.helpers.scripts import ROOT
 from tests.helpers.waiting import wait_until
 
+#: What they go through is covered elsewhere; without it they take two thirds of the time.
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 PROGRAMS = ROOT / "tests" / "programs"
 RUN = "real"
 

@@ -14,6 +14,9 @@ from tests.helpers import processes
 from tests.helpers.scripts import ROOT
 from tests.helpers.waiting import wait_until
 
+#: What they go through is covered elsewhere; without it they take two thirds of the time.
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 FIGURES = [
     "producers", "records", "seconds", "records/s", "lost", "doubled", "torn", "disordered", "files", "seed"
 ]  # fmt: skip

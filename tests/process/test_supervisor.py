@@ -16,6 +16,9 @@ from tests.helpers.processes import is_running
 from tests.helpers.supervision import PRODUCER, Producers, Supervision
 from tests.helpers.waiting import wait_until
 
+#: What they go through is covered elsewhere; without it they take two thirds of the time.
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 ROTATED = {"app": {"max_bytes": "20 KiB", "backup_count": 1000}}
 
 
