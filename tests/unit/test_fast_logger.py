@@ -622,7 +622,7 @@ WORLDS: dict[str, World] = {
     "another _srcfile": in_general(lambda: mock.patch.object(logging, "_srcfile", __file__)),
     "no printed errors *": in_general(lambda: mock.patch.object(logging, "raiseExceptions", False)),
     "name of the process": in_general(lambda: attribute(multiprocessing.current_process(), "name", "Worker-7")),
-    "get_ident": in_general(lambda: mock.patch.object(threading, "get_ident", lambda: 77)),
+    "get_ident": in_general(lambda: mock.patch.object(threading, "get_ident", lambda get=threading.get_ident: get())),
     "name of the thread *": in_general(lambda: attribute(threading.current_thread(), "name", "renamed")),
     "patched time *": in_general(lambda: mock.patch.object(time, "time", lambda: 1_700_000_000.25)),
     "patched time in whole seconds *": in_general(lambda: mock.patch.object(time, "time", lambda: 1_700_000_000)),
