@@ -56,6 +56,7 @@ class SpoolSet:
         self.waiting = 0
         """Spools that are to be shipped here, and not open yet, as there are so many."""
         self._several = False  # some producer has more than one
+        self._unlisted = False
         self._sleeping = False
 
     # -- which there are ------------------------------------------------------------------------
@@ -79,7 +80,17 @@ class SpoolSet:
         """
         if again:
             self._passed_over.clear()
-        names = spool_names(self._root)
+        try:
+            names = spool_names(self._root)
+        except (
+            OSError
+        ) as error:  # no descriptor is free, or the disk does not answer: those that are open go on
+            _check_memory(error)
+            if not self._unlisted:
+                self._report(f"spools below {self._root} can not be listed for now: {error}")
+            self._unlisted = True
+            return []
+        self._unlisted = False
         self._spools_of = Counter(map(_producer, names))
         self._several = len(self._spools_of) < len(names)
         here = set(names)

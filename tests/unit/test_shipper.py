@@ -498,6 +498,26 @@ def test_a_producer_that_ships_itself_is_left_alone_while_it_lives_and_counts_as
 # -- spools that can not be read --------------------------------------------------------------------
 
 
+def test_spools_that_can_not_be_listed_are_reported_once_and_those_that_are_open_go_on(bench, monkeypatch):
+    """Where no descriptor is free, not even a folder can be looked into."""
+    end, late, shipper = bench.producer("p"), bench.producer("late"), bench.shipper()
+    log(end, 1)
+    until(shipper, bench.shipped)
+
+    def refuse(root: str) -> list[str]:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("redislogkit.ship.spools.spool_names", refuse)
+        log(late, 1)
+        log(end, 2)
+        until(shipper, lambda: len(bench.shipped()) == 2)
+        shipper.step()
+    assert [line for line in bench.reports if "can not be listed" in line] == bench.reports != []
+    until(shipper, lambda: bench.shipped() == [("p", 1), ("p", 2), ("late", 1)])
+    assert len(bench.reports) == 1
+
+
 def test_an_unreadable_spool_is_reported_once_and_stops_nobody(bench):
     os.mkdir(os.path.join(bench.root, "bad-0"))
     with open(os.path.join(bench.root, "bad-0", "header"), "wb") as file:
