@@ -392,7 +392,8 @@ _JSON_KEYS: Final = frozenset(
         "host", "file", "line", "function", "exception", "stack",
     }
 )  # fmt: skip
-_encode_json: Final = msgspec.json.Encoder(enc_hook=safe_repr).encode
+#: Value → JSON; what msgspec does not know becomes its ``repr``.
+encode_json: Final = msgspec.json.Encoder(enc_hook=safe_repr).encode
 # What str.splitlines() takes for the end of a line and JSON allows in a text.
 _JSON_BREAKS: Final = re.compile("[\x80-\x9f\u2028\u2029]")
 
@@ -430,9 +431,9 @@ def format_json(record: Record, facts: Facts, sequence: int) -> str:  # noqa: AR
     if record.extra:
         _add_extras(values, record.extra)
     try:
-        text = _encode_json(values).decode()
+        text = encode_json(values).decode()
     except Exception:  # a record that was made by hand, with what no decoder returns
-        text = _encode_json(sanitise(values)).decode()
+        text = encode_json(sanitise(values)).decode()
     return escape_breaks(text)
 
 

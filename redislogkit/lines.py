@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-import msgspec
-
 from redislogkit import formatting
 from redislogkit.config import FormatterConfig
 from redislogkit.escaping import Multiline, apply_multiline
@@ -154,11 +152,8 @@ def _second_of(moment: float) -> float:
     return moment // 1
 
 
-_json_encoder: Final = msgspec.json.Encoder()
-
-
 def _as_json(value: object) -> str:
-    return _json_encoder.encode(value).decode()
+    return formatting.encode_json(value).decode()
 
 
 # --- code --------------------------------------------------------------------------------------------------

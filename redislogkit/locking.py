@@ -48,18 +48,16 @@ class OwnedLock:
         self._lock.release()
 
     def is_lost(self) -> bool:
-        """True when the file is gone, or another one stands in its place: whoever comes next will not find it locked."""
+        """True when it is not held, or would not be found: its file is gone, or another one stands in its place."""
         fd = self._lock._context.lock_file_fd
         if fd is None:
             return True
-        own = os.fstat(fd)
         try:
-            there = os.stat(self.path)
+            return not os.path.samestat(os.fstat(fd), os.stat(self.path))
         except FileNotFoundError:
             return True
         except OSError:
             return False
-        return (there.st_dev, there.st_ino) != (own.st_dev, own.st_ino)
 
     def abandon(self) -> None:
         """In a forked child: close its copy of the descriptor. The parent's lock stays, and ends with the parent."""

@@ -216,6 +216,16 @@ def encode_fields(fields: tuple[Any, ...]) -> bytes:
     return bytes(encoded)
 
 
+def encode_site(levelno: Any, levelname: Any, name: Any, pathname: Any, lineno: Any, function: Any) -> bytes:
+    """Encode a `Site`, whatever its values are."""
+    return encode_fields((levelno, levelname, name, pathname, lineno, function))
+
+
+def encode_thread(ident: Any, name: Any) -> bytes:
+    """Encode identifier and name of a thread, whatever they are."""
+    return encode_fields((ident, name))
+
+
 def decode_items(data: bytes | memoryview) -> list[Item]:
     """Decode a msgpack array of items.
 
@@ -302,7 +312,7 @@ _MOST_SITES: Final = 4096
 
 def _new_site(where: tuple[Any, ...]) -> bytes:
     pathname, lineno, name, levelno, levelname, function = where
-    data = encode_fields((levelno, levelname, name, pathname, lineno, function or ""))
+    data = encode_site(levelno, levelname, name, pathname, lineno, function or "")
     if levelno.__class__ is lineno.__class__ is int:  # True is equal to 1, and not the same
         if len(_sites) >= _MOST_SITES:  # names made up at run time must not fill the memory
             _sites.clear()
@@ -316,7 +326,7 @@ _MOST_THREADS: Final = 1024
 
 
 def _new_thread(ident: Any, name: Any) -> bytes:
-    data = encode_fields((ident, name))
+    data = encode_thread(ident, name)
     if len(_threads) >= _MOST_THREADS:
         _threads.clear()
     _threads[ident] = (name, data)
@@ -349,7 +359,7 @@ def record_fields(
     ):
         overrides = _overrides(attributes)
     stack_info = attributes.get("stack_info")
-    site = (
+    site = encode_site(
         attributes.get("levelno", 0),
         attributes.get("levelname", ""),
         attributes.get("name", ""),
@@ -357,12 +367,8 @@ def record_fields(
         attributes.get("lineno", 0),
         attributes.get("funcName") or "",
     )
-    plain = (
-        created,
-        render_message(record),
-        encode_fields(site),
-        encode_fields((attributes.get("thread"), attributes.get("threadName"))),
-    )
+    by = encode_thread(attributes.get("thread"), attributes.get("threadName"))
+    plain = (created, render_message(record), site, by)
     rich = (
         attributes.get("taskName"),
         exc_text,
@@ -592,8 +598,8 @@ def build(
     **rich: Any,
 ) -> Record:
     """Return a record that was not logged here, or that nobody has logged; ``rich`` as in `RichRecord`."""
-    site = encode_fields((levelno, levelname, name, pathname, lineno, function))
-    by = encode_fields((thread, thread_name))
+    site = encode_site(levelno, levelname, name, pathname, lineno, function)
+    by = encode_thread(thread, thread_name)
     if all(value is None for value in rich.values()):
         return Record(created, message, site, by)
     return RichRecord(created, message, site, by, **rich)
@@ -601,39 +607,27 @@ def build(
 
 _site_decoder: Final = msgspec.msgpack.Decoder(Site)
 _thread_decoder: Final = msgspec.msgpack.Decoder(tuple[int | None, str | None])
-_known_sites: Final[dict[bytes, Site]] = {}
-_known_threads: Final[dict[bytes, tuple[int | None, str | None]]] = {}
 _MOST_KNOWN: Final = 10_000
 
 
+@lru_cache(_MOST_KNOWN)
 def site_of(data: bytes) -> Site:
     """Decode a site; its fields are forced to their types. Never raises ``Exception``."""
-    found = _known_sites.get(data)
-    if found is None:
-        try:
-            found = _site_decoder.decode(data)
-        except (ValueError, RecursionError):
-            f = [*_values(data), *[None] * 6]
-            found = Site(_int_or(f[0], 0), _str(f[1]), _str(f[2]), _str(f[3]), _int_or(f[4], 0), _str(f[5]))
-        if len(_known_sites) >= _MOST_KNOWN:
-            _known_sites.clear()
-        _known_sites[data] = found
-    return found
+    try:
+        return _site_decoder.decode(data)
+    except (ValueError, RecursionError):
+        f = [*_values(data), *[None] * 6]
+        return Site(_int_or(f[0], 0), _str(f[1]), _str(f[2]), _str(f[3]), _int_or(f[4], 0), _str(f[5]))
 
 
+@lru_cache(_MOST_KNOWN)
 def thread_of(data: bytes) -> tuple[int | None, str | None]:
     """Decode identifier and name of a thread; they are forced to their types. Never raises ``Exception``."""
-    found = _known_threads.get(data)
-    if found is None:
-        try:
-            found = _thread_decoder.decode(data)
-        except (ValueError, RecursionError):
-            f = [*_values(data), None, None]
-            found = (_int_or(f[0], None), _text_or_none(f[1]))
-        if len(_known_threads) >= _MOST_KNOWN:
-            _known_threads.clear()
-        _known_threads[data] = found
-    return found
+    try:
+        return _thread_decoder.decode(data)
+    except (ValueError, RecursionError):
+        f = [*_values(data), None, None]
+        return _int_or(f[0], None), _text_or_none(f[1])
 
 
 def _values(data: bytes) -> list[Any]:

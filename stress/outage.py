@@ -18,13 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from redislogkit.spool.shipper_end import spool_names
 from redislogkit.stream.server_binary import find_server
-from stress import tally
+from stress import processes, tally
 from stress.arena import free_port
 from stress.checker import Report, check, rotated_files
 
@@ -236,15 +236,15 @@ class Outage:
             "supervisor": memory(self._supervisor.pid),
             "spools": _size_of(os.path.join(self.folder, "state", "outage", "spool")),
         }
-        for pid in _children(self._supervisor.pid):
-            if name := _read(f"/proc/{pid}/comm").strip().removeprefix("rlk-"):
+        for pid in processes.children(self._supervisor.pid):
+            if name := processes.name(pid).removeprefix("rlk-"):
                 sizes[name] = memory(pid)
         return {role: size for role, size in sizes.items() if size or role == "spools"}
 
 
 def memory(pid: int) -> int:
     """Return the bytes that a process has in memory for itself alone: not what it maps of files; 0 when it is gone."""
-    for line in _read(f"/proc/{pid}/status").splitlines():
+    for line in processes.read(f"/proc/{pid}/status").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     return 0
@@ -258,18 +258,6 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
             return False
         time.sleep(_TICK / 10)
     return True
-
-
-def _children(pid: int) -> Iterable[int]:
-    return map(int, _read(f"/proc/{pid}/task/{pid}/children").split())
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _size_of(folder: str) -> int:

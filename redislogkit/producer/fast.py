@@ -43,8 +43,9 @@ _IN_NANOSECONDS: Final = sys.version_info >= (3, 13)
 _srcfile: Final = logging._srcfile if logging._srcfile == _SOURCE else object()
 
 #: Methods of a logger that a call passes through; where one is set on an instance, that logger becomes an ordinary one.
-_ON_THE_WAY: Final = ("_log", "callHandlers", "filter", "findCaller", "handle", "isEnabledFor", "makeRecord")
 _SKIPPED: Final = ("_log", "callHandlers", "findCaller", "handle", "isEnabledFor", "makeRecord")
+_INHERITED: Final = ("filter",)
+_ON_THE_WAY: Final = (*_SKIPPED, *_INHERITED)
 #: Where a call has stood so often, with code made at run time, they are found out anew.
 _MOST_SITES: Final = 1024
 #: What a single argument may be; a mapping would be the dictionary of a ``%(name)s``.
@@ -121,7 +122,7 @@ class _Mine(threading.local):
     def renew(self) -> tuple[Any, Any, bytes]:
         thread = threading.current_thread()
         known = thread if hasattr(thread, "_name") else _Nobody
-        self.me = (known, thread.name, record.encode_fields((_get_ident(), thread.name)))
+        self.me = (known, thread.name, record.encode_thread(_get_ident(), thread.name))
         return self.me
 
 
@@ -145,7 +146,7 @@ def _learn(logger: Any, level: int, frame: FrameType) -> None:
         code, at = frame.f_code, frame.f_lasti + _shift(level)
         level_name = logging._levelToName.get(level)
         where = (logger.name, code.co_filename, frame.f_lineno, code.co_name)
-        site = record.encode_fields((level, logging.getLevelName(level), *where))
+        site = record.encode_site(level, logging.getLevelName(level), *where)
         internal = code.co_filename == _SOURCE or "importlib" in code.co_filename
         known: Any = None if internal else code  # the caller is further up: never a call that we know
         # Not by its ``__dict__``: an object that was asked for that is slower ever after.
@@ -164,7 +165,7 @@ def _method(level: int, name: str) -> Any:  # noqa: C901, PLR0915 - see the docs
     like: Any = getattr(_Logger, name)
     stock = _stock(_Logger, name)
     shift = _shift(level)
-    methods_are_stock = _look_into(_Logger, (name, *_SKIPPED), ("filter",))
+    methods_are_stock = _look_into(_Logger, (name, *_SKIPPED), _INHERITED)
 
     def method(self: Any, msg: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915
         stocked = methods_are_stock()
@@ -306,22 +307,21 @@ class _FastMethods(logging.Logger):
     error = _method(logging.ERROR, "error")
     critical = _method(logging.CRITICAL, "critical")
 
-
-class _FastLogger(_FastMethods):
     def __setattr__(self, name: str, value: object) -> None:
-        if name in _ON_THE_WAY and type(self) is _FastLogger:
-            object.__setattr__(self, "__class__", logging.Logger)
+        ordinary = _ORDINARY.get(type(self))
+        if ordinary is not None and name in _ON_THE_WAY:
+            object.__setattr__(self, "__class__", ordinary)
         object.__setattr__(self, name, value)
 
 
-class _FastRootLogger(_FastMethods, logging.RootLogger):
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in _ON_THE_WAY and type(self) is _FastRootLogger:
-            object.__setattr__(self, "__class__", logging.RootLogger)
-        object.__setattr__(self, name, value)
+class _FastLogger(_FastMethods): ...
 
 
-for _made, _like in ((_FastLogger, logging.Logger), (_FastRootLogger, logging.RootLogger)):
+class _FastRootLogger(_FastMethods, logging.RootLogger): ...
+
+
+_ORDINARY: Final[dict[type, type]] = {_FastLogger: logging.Logger, _FastRootLogger: logging.RootLogger}
+for _made, _like in _ORDINARY.items():
     _made.__name__, _made.__qualname__, _made.__module__ = _like.__name__, _like.__qualname__, "logging"
 _of_logger: Final = _attributes(_FastLogger)
 _of_root: Final = _attributes(_FastRootLogger)
@@ -334,7 +334,7 @@ def install() -> None:
     """Make the plain loggers of this process, and those that will be made, fast ones. May be done again."""
     if logging.getLoggerClass() is logging.Logger:
         logging.setLoggerClass(_FastLogger)
-    kinds: dict[type, type] = {logging.Logger: _FastLogger, logging.RootLogger: _FastRootLogger}
+    kinds = {ordinary: fast for fast, ordinary in _ORDINARY.items()}
     for logger in [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]:
         kind = kinds.get(type(logger))
         if kind is not None and all(_is_method(logger, name) for name in _ON_THE_WAY):

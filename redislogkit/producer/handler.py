@@ -224,7 +224,7 @@ class SpoolHandler(logging.Handler):
             except Exception:
                 payload = _encode_anything(fields)
             if len(payload) > self._max_payload:
-                payload = self.cut_down(fields)
+                payload = self._cut_down(fields)
             created = fields[1]
             self._end.append(payload, getattr(record, "levelno", None))
         except RecursionError:
@@ -247,7 +247,7 @@ class SpoolHandler(logging.Handler):
             return None
         return _any_fields(record, self._pid, self._process_name, self._text(record))
 
-    def cut_down(self, fields: tuple[Any, ...]) -> bytes:
+    def _cut_down(self, fields: tuple[Any, ...]) -> bytes:
         """Encode a record that is too large for the spool with its texts cut."""
         self.cut += 1
         return shortened(fields, self._max_payload)
@@ -290,9 +290,9 @@ class SpoolHandler(logging.Handler):
             note = f"{said} [redislogkit: this is all of a record that could not be read: {record.safe_repr(error)}]"
             created = getattr(log_record, "created", None)
             name = record.safe_str(getattr(log_record, "name", ""))
-            site = _encode_anything((logging.ERROR, "ERROR", name, "", 0, ""))
+            site = record.encode_site(logging.ERROR, "ERROR", name, "", 0, "")
             when = created if type(created) is float else time.time()
-            fields = (1, when, note, site, _encode_anything((None, None)))
+            fields = (1, when, note, site, record.encode_thread(None, None))
             self._end.append(_encode_anything(fields), logging.ERROR)
 
     def _facts(self, producer: str) -> record.Facts:

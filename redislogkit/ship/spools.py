@@ -82,9 +82,8 @@ class SpoolSet:
             self._passed_over.clear()
         try:
             names = spool_names(self._root)
-        except (
-            OSError
-        ) as error:  # no descriptor is free, or the disk does not answer: those that are open go on
+        except OSError as error:
+            # No descriptor is free, or the disk does not answer: those that are open go on.
             _check_memory(error)
             if not self._unlisted:
                 self._report(f"spools below {self._root} can not be listed for now: {error}")

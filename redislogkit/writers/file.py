@@ -77,7 +77,6 @@ class FileDestination:
         self._render = lines.build(config.formatter, config.multiline)
         self._archivist = Archivist(self._config, report, clock=clock)
         self._lock = locking.OwnedLock(locking.beside(path), f"log file {config.path}")
-        self._locked: Identity | None = None
         self._limit = rotation.size_limit(config.max_bytes, config.backup_count, config.naming)
         self._index = Index(index_folder, report) if index_folder else None
         self._checkpoint: Checkpoint | None = None
@@ -159,12 +158,9 @@ class FileDestination:
     def _own(self) -> None:
         """Have the folder and the lock; both may have been removed since."""
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        if self._locked and self._locked != archive.identity_of(self._lock.path):
+        if self._lock.is_lost():
             self._lock.release()
-            self._locked = None
-        if not self._locked:
             self._lock.acquire()
-            self._locked = archive.identity_of(self._lock.path)
 
     def _attach(self) -> None:
         """Open the live file."""
@@ -413,7 +409,6 @@ class FileDestination:
         if self._index:
             self._index.close()
         self._lock.release()
-        self._locked = None
 
 
 def _encode(text: str) -> bytes:

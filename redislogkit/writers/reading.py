@@ -96,7 +96,7 @@ class Reading:
                 self._add_loss(replace(item, first=max(item.first, known + 1)), facts, sequence)
 
     def _is_wanted(self, record: Record) -> bool:
-        """Ask once for each logging call in the code: 0.2 us a record less."""
+        """Ask once a reading for each logging call in the code: 0.2 us a record less."""
         wanted = self._wanted.get(record.site)
         if wanted is None:
             assert self._selects is not None

@@ -15,7 +15,7 @@ from redislogkit import config as configuration
 from redislogkit.config import Config
 from redislogkit.drill import victims
 from redislogkit.errors import ConfigError
-from stress.bench import processes
+from stress import processes
 from stress.bench.shapes import Shape
 from stress.checker import rotated_files
 

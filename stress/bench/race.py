@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from stress.bench import lines, processes
+from stress import processes
+from stress.bench import lines
 from stress.bench.contenders.base import Contender
 from stress.bench.contenders.entry import ENTRIES
 from stress.bench.lines import Check

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import redislogkit
 from redislogkit import record
@@ -21,13 +21,14 @@ from redislogkit.config import FileWriterConfig, FormatterConfig
 from redislogkit.record import Facts, Record
 from redislogkit.spool import header
 from redislogkit.stream import batch
-from redislogkit.stream.client import Claim, Confirmation, RawEntry, StreamClient
+from redislogkit.stream.client import RawEntry
 from redislogkit.writers import index
 from redislogkit.writers.base import Writer
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.file import FileDestination
 from stress.bench import deployment
 from stress.bench.shapes import FORMAT, LOGGER, PERCENT, TEXTS, Shape, texts
+from stress.memory_stream import MemoryStream
 
 #: Records in an entry, as 64 KiB of ordinary ones are.
 _BATCH: Final = 400
@@ -97,7 +98,7 @@ def write(folder: str, records: int) -> float:
         formatter=FormatterConfig(format=FORMAT),
         max_bytes=10 * 1024 * 1024,
     )
-    stream = _Stream(_entries(records))
+    stream = MemoryStream(_entries(records), at_once=1)
     writer = Writer(
         "app",
         stream.connect,
@@ -133,38 +134,6 @@ def _record(number: int) -> Record:
     return record.build(
         moment, 20, "INFO", LOGGER, text, "/srv/shop/orders.py", 117, "accept", 1, "MainThread"
     )
-
-
-class _Stream:
-    """A stream that stands in memory, an entry a reading."""
-
-    def __init__(self, entries: list[RawEntry]) -> None:
-        self._entries = entries
-        self._next = 0
-
-    def connect(self) -> StreamClient:
-        return cast("StreamClient", self)
-
-    def is_read(self) -> bool:
-        return self._next >= len(self._entries)
-
-    def join(self, writer: str, after: str = "0") -> None: ...
-
-    def claim(self, writer: str, owner: str, seconds: float, token: int = 0) -> Claim:
-        return Claim(1, owner)
-
-    def written(self, writer: str) -> dict[str, int]:
-        return {}
-
-    def read(self, writer: str, after: str, count: int, block: float) -> list[RawEntry]:
-        if after != ">":
-            return []
-        self._next += 1
-        return self._entries[self._next - 1 : self._next]
-
-    def confirm(self, writer: str, confirmation: Confirmation) -> None: ...
-
-    def close(self) -> None: ...
 
 
 WORKLOADS: Final[Mapping[str, Workload]] = {"emit": emit, "emit-fast": emit_fast, "write": write}

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from redislogkit import record
 from redislogkit.config import FileWriterConfig, FormatterConfig
@@ -18,12 +18,13 @@ from redislogkit.lines import Numbered
 from redislogkit.record import Facts, Record
 from redislogkit.stream import batch
 from redislogkit.stream.batch import DecodedRun
-from redislogkit.stream.client import Claim, Confirmation, RawEntry, StreamClient
+from redislogkit.stream.client import RawEntry
 from redislogkit.writers import archive
 from redislogkit.writers.base import Writer
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.file import FileDestination
 from redislogkit.writers.reading import Reading
+from stress.memory_stream import MemoryStream
 
 #: 2026-11-22T18:00:00 UTC
 START = 1_795_370_400.0
@@ -68,41 +69,6 @@ def entries(items: Sequence[Numbered], size: int) -> list[RawEntry]:
         fields = batch.encode(runs, "none", bytes).fields
         found.append((b"%d-0" % (begin + 1), dict(zip(fields[::2], fields[1::2], strict=True))))
     return found
-
-
-class MemoryStream:
-    """Gives its entries to each new connection from the beginning, as a stream that has lost its group does."""
-
-    def __init__(self, stream: list[RawEntry], at_once: int = 3) -> None:
-        self._entries = stream
-        self._at_once = at_once
-        self._next = 0
-
-    def connect(self) -> StreamClient:
-        self._next = 0
-        return cast("StreamClient", self)
-
-    def is_read(self) -> bool:
-        return self._next >= len(self._entries)
-
-    def join(self, writer: str, after: str = "0") -> None: ...
-
-    def claim(self, writer: str, owner: str, seconds: float, token: int = 0) -> Claim:
-        return Claim(1, owner)
-
-    def written(self, writer: str) -> dict[str, int]:
-        return {}
-
-    def read(self, writer: str, after: str, count: int, block: float) -> list[RawEntry]:
-        if after != ">":
-            return []
-        begin = self._next
-        self._next += min(count, self._at_once)
-        return self._entries[begin : self._next]
-
-    def confirm(self, writer: str, confirmation: Confirmation) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def run_writer(

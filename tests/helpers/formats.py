@@ -123,4 +123,9 @@ def log_records(draw: st.DrawFn, *, plain: bool = False) -> logging.LogRecord:
     return record
 
 
+styles_and_formats = st.one_of(
+    st.tuples(st.just("%"), percent_formats()),
+    st.tuples(st.just("{"), brace_formats()),
+    st.tuples(st.just("$"), dollar_formats()),
+)
 datefmts = st.sampled_from([None, None, "", "%H:%M:%S", "%Y %j %%", "%c"])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from redislogkit import locking
-from stress import checker
+from stress import checker, processes
 from tests.helpers.processes import is_running
 from tests.helpers.scripts import ROOT, Scripts
 from tests.helpers.waiting import wait_until
@@ -97,8 +97,8 @@ class Supervision:
     def children(self) -> dict[str, int]:
         """Role (``server``, ``shipper``, ``w-app``) → pid of the running children that are at their work."""
         found = {}
-        for pid in child_pids(self.pid):
-            name = _read(f"/proc/{pid}/comm").strip()
+        for pid in processes.children(self.pid):
+            name = processes.name(pid)
             if name.startswith("rlk-") and is_running(pid):
                 found[name[4:]] = pid
         return found
@@ -112,19 +112,19 @@ class Supervision:
 
     def lacks(self, pid: int) -> bool:
         """True when ``pid`` is none of the children."""
-        return pid not in child_pids(self.pid)
+        return pid not in processes.children(self.pid)
 
     def everybody(self) -> dict[str, int]:
         """The supervisor, its children and the server itself."""
         children = self.children()
-        below = {f"below {role}": pid for role in children for pid in child_pids(children[role])}
+        below = {f"below {role}": pid for role in children for pid in processes.children(children[role])}
         return {"supervisor": self.pid, **children, **below}
 
     # -- results --------------------------------------------------------------------------------
 
     def log(self) -> str:
         """What a launched supervisor had to say."""
-        return _read(os.path.join(self.stream_dir, "supervisor.log"))
+        return processes.read(os.path.join(self.stream_dir, "supervisor.log"))
 
     def spools(self) -> list[str]:
         """What is left in the spool folder."""
@@ -164,7 +164,7 @@ class Producers:
     def _written(self) -> dict[str, int]:
         counts: dict[str, int] = {}
         for path in checker.rotated_files(self._supervision.path):
-            for line in _read(path).splitlines():
+            for line in processes.read(path).splitlines():
                 worker = line.partition("rlk[r ")[2].partition(" ")[0]
                 counts[worker] = counts.get(worker, 0) + 1
         return counts
@@ -177,19 +177,6 @@ class Producers:
             assert not err, err
             counts[worker] = int(out)
         return counts
-
-
-def child_pids(pid: int) -> list[int]:
-    """Pids of the direct children of ``pid``."""
-    return [int(child) for child in _read(f"/proc/{pid}/task/{pid}/children").split()] if pid else []
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _toml(value: Any) -> str:

@@ -14,7 +14,8 @@ from redislogkit.writers import base
 from redislogkit.writers.base import Writer
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.file import FileDestination
-from tests.helpers.filewriter import MemoryStream, config, entries, numbered
+from stress.memory_stream import MemoryStream
+from tests.helpers.filewriter import config, entries, numbered
 
 
 def test_a_server_that_restarts_between_two_commands_is_noticed(own_server):

@@ -13,10 +13,11 @@ import sys
 import pytest
 
 from redislogkit import locking
+from stress.processes import children as child_pids
 from tests.helpers import processes
 from tests.helpers.processes import is_running
 from tests.helpers.scripts import ROOT
-from tests.helpers.supervision import PRODUCER, Producers, Supervision, child_pids
+from tests.helpers.supervision import PRODUCER, Producers, Supervision
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("reaped")
@@ -161,7 +162,7 @@ def test_a_producer_that_comes_while_the_supervisor_ends_is_not_left_alone(state
         from redislogkit import locking
         from stress.checker import message
         from tests.helpers.processes import is_running
-        from tests.helpers.supervision import child_pids
+        from stress.processes import children
 
         # Children of one program that each log when the supervisor has got so far with its end.
         lock = os.path.join(sys.argv[2], "app", "supervisor.lock")
@@ -172,7 +173,7 @@ def test_a_producer_that_comes_while_the_supervisor_ends_is_not_left_alone(state
                 continue
             deadline = time.monotonic() + 10
             supervisor = locking.read_owner(lock).get("pid", 0)
-            while is_running(supervisor) and len(child_pids(supervisor)) > 3 - stage % 4:
+            while is_running(supervisor) and len(children(supervisor)) > 3 - stage % 4:
                 assert time.monotonic() < deadline
             redislogkit.configure(json.loads(sys.argv[1]))
             logging.getLogger("test").warning(message("r", f"w{stage}", 0))
@@ -190,9 +191,9 @@ def test_the_application_has_no_child_and_no_descriptor_of_the_supervisor(state_
     source = (
         PRODUCER
         + """
-    from tests.helpers.supervision import child_pids
+    from stress.processes import children
     import os
-    print(child_pids(os.getpid()))
+    print(children(os.getpid()))
     """
     )
     finished = scripts.run(source, supervision.argument, "w0", 10, 0)

@@ -8,13 +8,12 @@ import threading
 
 import redislogkit
 from redislogkit.producer.handler import SpoolHandler
-from tests.programs.numbered import SIZE, new_tally
+from tests.programs.numbered import log
 
 THREADS = 4
 FORKS = 6
 FEW = 40
 
-_own = threading.local()
 _emit = SpoolHandler.emit
 emitted = 0
 
@@ -24,13 +23,6 @@ def counting(handler: SpoolHandler, record: logging.LogRecord) -> None:
     global emitted
     emitted += 1
     _emit(handler, record)
-
-
-def log(records: int) -> None:
-    """Log the next records of this thread of this process."""
-    if getattr(_own, "pid", 0) != os.getpid():
-        _own.pid, _own.tally = os.getpid(), new_tally()
-    _own.tally.log(logging.getLogger("program"), records, size=SIZE)
 
 
 def child() -> None:

@@ -22,13 +22,11 @@ from tests.helpers.formats import (
     CREATED,
     EXTRAS,
     FACTS,
-    brace_formats,
     datefmts,
-    dollar_formats,
     log_records,
     make_log_record,
-    percent_formats,
     set_created,
+    styles_and_formats,
     texts,
     through_the_stream,
     values,
@@ -65,11 +63,7 @@ def stdlib_line(fmt: str, datefmt: str | None, style: formatting.Style, record: 
 
 @settings(max_examples=250, deadline=None)
 @given(
-    style_and_format=st.one_of(
-        st.tuples(st.just("%"), percent_formats()),
-        st.tuples(st.just("{"), brace_formats()),
-        st.tuples(st.just("$"), dollar_formats()),
-    ),
+    style_and_format=styles_and_formats,
     datefmt=datefmts,
     record=log_records(),
 )

@@ -20,13 +20,11 @@ from tests.helpers.formats import (
     CREATED,
     EXTRAS,
     FACTS,
-    brace_formats,
     datefmts,
-    dollar_formats,
     log_records,
     make_log_record,
-    percent_formats,
     set_created,
+    styles_and_formats,
     through_the_stream,
 )
 
@@ -61,11 +59,7 @@ def readings(draw: st.DrawFn) -> list[Numbered]:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    style_and_format=st.one_of(
-        st.tuples(st.just("%"), percent_formats()),
-        st.tuples(st.just("{"), brace_formats()),
-        st.tuples(st.just("$"), dollar_formats()),
-    ),
+    style_and_format=styles_and_formats,
     datefmt=datefmts,
     optional=st.lists(st.sampled_from([*EXTRAS, "lineno", "threadName", "missing"]), max_size=3),
     mode=modes,

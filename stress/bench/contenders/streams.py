@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 import redis
 
 from redislogkit.stream import embedded
-from stress.bench import processes
+from stress import processes
 from stress.bench.contenders.base import Producer, use
 from stress.bench.contenders.stdlib import OneFile
 

@@ -10,7 +10,8 @@ import random
 import time
 from typing import Final
 
-from stress.bench import lines, processes
+from stress import processes
+from stress.bench import lines
 from stress.bench.deployment import FILE_WRITER, SERVER, SHIPPER, Deployment, until
 from stress.bench.goals import Figure
 from stress.bench.shapes import LOGGER, PERCENT, TEXTS, Shape, texts

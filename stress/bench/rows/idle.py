@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Final
 
-from stress.bench import processes
+from stress import processes
 from stress.bench.deployment import Deployment
 from stress.bench.goals import Figure
 from stress.bench.shapes import LOGGER, Shape

@@ -15,7 +15,8 @@ from typing import Any, Final
 import redis
 
 from redislogkit.stream import address
-from stress.bench import lines, processes
+from stress import processes
+from stress.bench import lines
 from stress.bench.deployment import FILE_WRITER, Deployment, until
 from stress.bench.goals import Figure
 from stress.bench.race import WARM_UP

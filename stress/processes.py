@@ -42,7 +42,7 @@ def used(before: Mapping[int, float], after: Mapping[int, float]) -> float:
 
 def busy() -> float:
     """Return the seconds that all cores were busy so far, or taken away by the host of a virtual machine."""
-    user, nice, system, _idle, _waiting, *rest = map(int, _read("/proc/stat").splitlines()[0].split()[1:9])
+    user, nice, system, _idle, _waiting, *rest = map(int, read("/proc/stat").splitlines()[0].split()[1:9])
     return (user + nice + system + sum(rest)) / _TICKS
 
 
@@ -50,23 +50,24 @@ def family(pid: int) -> list[int]:
     """Return a process and all its living descendants, parents first."""
     found = [pid]
     for each in found:
-        found += _children(each)
+        found += children(each)
     return found
 
 
-def _children(pid: int) -> list[int]:
-    text = _read(f"/proc/{pid}/task/{pid}/children")
+def children(pid: int) -> list[int]:
+    """Return the direct children of a process; none when it is gone."""
+    text = read(f"/proc/{pid}/task/{pid}/children")
     return [int(word) for word in text.split()]
 
 
 def name(pid: int) -> str:
     """Return the short name that the kernel knows a process by; empty when it is gone."""
-    return _read(f"/proc/{pid}/comm").strip()
+    return read(f"/proc/{pid}/comm").strip()
 
 
 def peak_memory(pid: int) -> int:
     """Return the most bytes that a process has had resident; 0 when it is gone."""
-    for line in _read(f"/proc/{pid}/status").splitlines():
+    for line in read(f"/proc/{pid}/status").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
@@ -77,7 +78,8 @@ def _stat(pid: int) -> list[str]:
         return file.read().rpartition(")")[2].split()
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """Return the text of a file; empty when there is none, or it can not be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
