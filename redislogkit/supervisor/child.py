@@ -33,7 +33,8 @@ WRITER: Final = "writer"
 EXIT_REFUSED: Final = 78
 #: Exit code of a child that was told to drain and could not finish its work in time.
 EXIT_UNFINISHED: Final = 75
-_BEAT: Final = 0.5
+#: Seconds between two signs of life, unless there is news, or the supervisor loses its patience earlier.
+_BEAT: Final = 2.0
 _NEWS: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
@@ -49,8 +50,9 @@ class ChildSpec(NamedTuple):
 class Link:
     """The child's end of the pipe to its supervisor."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, heartbeat_timeout: float) -> None:
         self._connection = connection
+        self._period = min(_BEAT, heartbeat_timeout / 4)
         self._next_beat = self._next_news = 0.0
         self._status: Any = None
         self._told = False
@@ -72,10 +74,10 @@ class Link:
         return self._told
 
     def beat(self, status: Any) -> None:
-        """Send a sign of life, twice a second, or a little earlier when ``status`` is news; never blocks."""
+        """Send a sign of life where it is time, and somewhat earlier when ``status`` is news; never blocks."""
         now = time.monotonic()
         if now >= self._next_beat or (status != self._status and now >= self._next_news):
-            self._next_beat, self._next_news = now + _BEAT, now + _NEWS
+            self._next_beat, self._next_news = now + self._period, now + _NEWS
             self._status = status
             self._send("beat", tuple(status))
 
@@ -117,7 +119,7 @@ def main(
     # reading, again and again, took a fifth of a writer's time.
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-    link = Link(connection)
+    link = Link(connection, config.supervisor.heartbeat_timeout)
     try:
         code = _part(spec.kind)(config, spec.name, link, drain_timeout)
     except RedislogkitError as error:

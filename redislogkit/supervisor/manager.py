@@ -54,7 +54,7 @@ _HINDERED_DRAIN_TIMEOUT: Final = 2.0
 _START_GRACE: Final = 10.0
 _KILL_AFTER: Final = 3.0
 _LINGER: Final = 2.0
-_TICK: Final = 0.5
+_TICK: Final = 1.0
 #: Seconds between two looks whether its folder is still there.
 _LOOK_INTERVAL: Final = 1.0
 
@@ -374,7 +374,9 @@ class Manager:
         things: list[Any] = [self._wake_read]
         things += [each.process.sentinel for each in running]
         things += [each.connection for each in running if each.connection is not None]
-        wait(things, timeout=_TICK)
+        now = time.monotonic()
+        next_start = min((each.next_start for each in self._children if not each.alive), default=now + _TICK)
+        wait(things, timeout=min(max(next_start - now, 0.0), _TICK))
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
 

@@ -63,6 +63,7 @@ def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
         link.report,
         lock_timeout=lock_timeout,
         owner=f"{identity.host_name()}:{config.stream_dir}",
+        wake=(link.fileno(),),
     )
     writer.run(link.stopping, link.beat, drain_timeout=drain_timeout, abandoned=lambda: link.orphaned)
     return EXIT_UNFINISHED if writer.status().error else 0

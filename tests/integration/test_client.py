@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 import threading
@@ -1023,3 +1024,15 @@ def test_a_server_that_speaks_something_else_is_away(answer):
             one.positions(["p"], [])
         assert time.monotonic() - begin < 3.0
         one.close()
+
+
+def test_a_descriptor_that_can_be_read_ends_the_waiting_for_records(stream):
+    stream.join("app")
+    reading, writing = os.pipe()
+    try:
+        threading.Timer(0.05, os.write, [writing, b"."]).start()
+        with pytest.raises(client.WokenError):
+            stream.read("app", ">", 10, 60.0, (reading,))
+    finally:
+        os.close(reading)
+        os.close(writing)
