@@ -39,7 +39,7 @@ from redislogkit.trouble import Trouble
 
 #: Raw bytes that end the wait for company, and that one entry has at most (but for one large record).
 FULL_BATCH: Final = 64 * 1024
-LARGE_BATCH: Final = 256 * 1024
+LARGE_BATCH: Final = 512 * 1024
 _HOUSEKEEPING: Final = 1.0
 _SOON: Final = 0.1
 #: Seconds that may be spent on burying the dead before anything else is done.
@@ -264,7 +264,9 @@ class Shipper:
         if self._client is None or self._entries:
             self._rest(min(max(self._next_try - now, 0.001), _LONGEST_SLEEP), wake)
         elif self._backlog:
-            return
+            # Appending a little at a time costs more than it gains: 0.2 us a record of 4.5, of all processes.
+            if self._sent_bytes < LARGE_BATCH // 2:
+                self._rest(min(self._settings.flush_interval / 8, 0.005), wake)
         elif self._pending:
             self._pause(self._pending_since + self._settings.flush_interval - now, wake)
         elif now - self._last_active < 5 * self._settings.flush_interval:
@@ -397,7 +399,7 @@ class Shipper:
 
     def _collect_from(self, spool: ShipperEnd, now: float, since: float) -> None:
         size = 0
-        for run in self._spools.read(spool, FULL_BATCH):
+        for run in self._spools.read(spool, 2 * FULL_BATCH):
             self._pending_spools.add(spool)
             if not self._pending:
                 self._pending_since = since
