@@ -35,7 +35,7 @@ EXIT_REFUSED: Final = 78
 EXIT_UNFINISHED: Final = 75
 #: Seconds between two signs of life, unless there is news, or the supervisor loses its patience earlier.
 _BEAT: Final = 2.0
-_NEWS: Final = 0.05
+_NEWS: Final = 0.2
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 
