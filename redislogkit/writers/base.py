@@ -26,6 +26,7 @@ from typing import Final, NamedTuple, Protocol
 
 from redislogkit.errors import (
     CorruptDataError,
+    DestinationClosedError,
     GroupMissingError,
     LeaseLostError,
     LockHeldError,
@@ -285,6 +286,8 @@ class Writer:
                     self._recover()
             self._wait_after(str(error))
             return False
+        except DestinationClosedError:
+            raise
         except (RedislogkitError, OSError) as error:
             self._disconnect()
             self._in_doubt = self._in_doubt or isinstance(error, OSError)
