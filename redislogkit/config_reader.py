@@ -96,6 +96,8 @@ class Reader:
         writers = self._writers(tree, formatters)
         if supervisor and supervisor.autostart:
             self._refuse_launched(writers, tree)
+        if supervisor and supervisor.log:
+            self._refuse_own_log(supervisor.log, writers, tree)
         if self.problems:
             return None
         assert state_dir and redis and stream and producer and supervisor
@@ -251,6 +253,21 @@ class Reader:
         if name is not None and name not in known:
             self._refuse(path, f"must be a {noun}: {', '.join(known)}", raw, nearest(name, known))
         return known.get(name)
+
+    def _refuse_own_log(self, log: str, writers: Mapping[str, Writer], tree: Mapping[Any, Any]) -> None:
+        """What the supervisor says must not come among the records."""
+        path = ("supervisor", "log")
+        file = os.path.realpath(log)
+        if os.path.isdir(file):
+            self._refuse(path, "must be a file, and there is a folder", tree["supervisor"]["log"])
+        for name, writer in writers.items():
+            if isinstance(writer, FileWriterConfig) and (
+                file == os.path.realpath(writer.path)
+                or (_rotates(writer) and is_archive_of(os.path.realpath(writer.path), file))
+            ):
+                self._refuse(
+                    path, f"must be a file of its own, no file of writers.{name}", tree["supervisor"]["log"]
+                )
 
     def _refuse_launched(self, writers: Mapping[str, Writer], tree: Mapping[Any, Any]) -> None:
         """A supervisor that an application starts has no streams that anybody reads."""

@@ -34,7 +34,7 @@ MIB: Final = 1024 * 1024
 
 #: Fields with text of the user's, which may have come from an environment variable; no ``repr`` shows them.
 _PRIVATE: Final = frozenset(
-    {"datefmt", "format", "loggers", "name", "optional_fields", "path", "state_dir", "url"}
+    {"datefmt", "format", "log", "loggers", "name", "optional_fields", "path", "state_dir", "url"}
 )
 
 
@@ -284,6 +284,14 @@ class SupervisorConfig(Section, frozen=True, kw_only=True):
     heartbeat_timeout: Annotated[
         Annotated[float, Meta(ge=2)], about("A child that is silent for so long is restarted.", DURATION)
     ] = 10.0
+    log: Annotated[
+        str | None,
+        about(
+            "File of the supervisor's own log. By default stderr; where an application has started it, "
+            "`supervisor.log` in the stream's folder.",
+            PATH,
+        ),
+    ] = None
 
 
 class Config(Section, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from multiprocess.connection import Connection
 
 from redislogkit.config import Config
 from redislogkit.errors import RedislogkitError
+from redislogkit.supervisor import title
 
 SERVER: Final = "server"
 SHIPPER: Final = "shipper"
@@ -46,7 +47,6 @@ REOPEN: Final = "reopen"
 _BEAT: Final = 2.0
 _NEWS: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NAME: Final = 15
 
 
 class ChildSpec(NamedTuple):
@@ -152,7 +152,12 @@ def main(
         signal.signal(number, lambda *_: None)
     leave_behind()
     if sys.platform == "linux":
-        _introduce(spec, supervisor)
+        _end_with(supervisor)
+    own = spec.kind == spec.name
+    title.give(
+        f"rlk-{spec.name}" if own else f"rlk-w-{spec.name}",
+        f"redislogkit: {spec.kind if own else f'{spec.kind} {spec.name}'} ({config.stream.name})",
+    )
     # Everything loaded stays. What comes and goes is freed by its count; looking for cycles among the records of a
     # reading, again and again, took a fifth of a writer's time.
     gc.freeze()
@@ -188,11 +193,9 @@ def _serve(config: Config, _name: str, link: Link, _drain_timeout: float) -> int
     return code if code >= 0 else 128 - code  # as a shell says that a signal has ended it
 
 
-def _introduce(spec: ChildSpec, supervisor: int) -> None:
-    """Have the kernel end this process with the supervisor, also while it waits; give it a name for ``ps``."""
+def _end_with(supervisor: int) -> None:
+    """Have the kernel end this process with the supervisor, also while it waits."""
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != supervisor:  # it was gone before the call
         os._exit(0)
-    name = f"rlk-{spec.name}" if spec.kind == spec.name else f"rlk-w-{spec.name}"
-    prctl(_PR_SET_NAME, os.fsencode(name)[:15], 0, 0, 0)
