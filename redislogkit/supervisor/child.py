@@ -168,6 +168,9 @@ def main(
     except RedislogkitError as error:
         link.report(str(error))
         code = EXIT_REFUSED
+    except Exception as error:
+        link.report(f"has failed: {error!r}")
+        raise
     # Nothing of ours is left to do; the interpreter's own shutdown would only cost time.
     sys.stdout.flush()
     sys.stderr.flush()
