@@ -453,7 +453,7 @@ class Manager:
         began = time.monotonic()
         while running := [each for each in those if each.alive]:
             now = kind != child.SERVER and self._stop_signals > 1
-            hindered = any(each.hindered for each in (*those, *others))
+            hindered = any(each.hindered for each in (*running, *others))
             timeout = _SHORT_DRAIN_TIMEOUT if hindered else DRAIN_TIMEOUT + KILL_AFTER
             if now or time.monotonic() - began > timeout:
                 for each in running:
