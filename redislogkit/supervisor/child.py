@@ -1,7 +1,7 @@
 """What runs in a child of the supervisor: the server, the shipper, or one writer.
 
 A child is forked from the supervisor, which has one thread, no connection, and all modules loaded already; it
-first closes what it has inherited. It beats over its pipe with its status and drains when told to. Signals
+first closes what it has inherited. It beats over its pipe with its status and does what it is told there. Signals
 that reach the whole group or control group (Ctrl-C, systemd) are left to the supervisor, which stops its
 children in order. When the supervisor is killed, the kernel kills the child (Linux); elsewhere, and for
 the server, the end of the pipe tells.
@@ -24,6 +24,7 @@ from multiprocess.connection import Connection
 
 from redislogkit.config import Config
 from redislogkit.errors import RedislogkitError
+from redislogkit.supervisor import title
 
 SERVER: Final = "server"
 SHIPPER: Final = "shipper"
@@ -33,11 +34,19 @@ WRITER: Final = "writer"
 EXIT_REFUSED: Final = 78
 #: Exit code of a child that was told to drain and could not finish its work in time.
 EXIT_UNFINISHED: Final = 75
+
+#: What a child is told: finish the work that is there and end; end after the step that it is at; finish the work, have
+#: the stream kept for this writer no longer, and end; make the live file an archive; open the file again.
+DRAIN: Final = "drain"
+END: Final = "end"
+RETIRE: Final = "retire"
+ROTATE: Final = "rotate"
+REOPEN: Final = "reopen"
+
 #: Seconds between two signs of life, unless there is news, or the supervisor loses its patience earlier.
 _BEAT: Final = 2.0
 _NEWS: Final = 0.2
 _PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NAME: Final = 15
 
 
 class ChildSpec(NamedTuple):
@@ -45,6 +54,12 @@ class ChildSpec(NamedTuple):
 
     kind: str
     name: str
+
+
+class ServerStatus(NamedTuple):
+    """What the supervisor wants to know about the embedded server."""
+
+    error: str
 
 
 class Link:
@@ -55,7 +70,8 @@ class Link:
         self._period = min(_BEAT, heartbeat_timeout / 4)
         self._next_beat = self._next_news = 0.0
         self._status: Any = None
-        self._told = False
+        self._told = ""
+        self._errands: list[str] = []
         self.orphaned = False
         """The supervisor is gone."""
 
@@ -64,14 +80,36 @@ class Link:
         return int(self._connection.fileno())
 
     def stopping(self) -> bool:
-        """True once the supervisor has said drain, or is gone."""
-        if not self._told and self._connection.poll(0):
+        """True once the supervisor has said that this child is to end, or is gone."""
+        self._listen()
+        return bool(self._told)
+
+    def hurried(self) -> bool:
+        """True when what is left to do is not to be waited for."""
+        self._listen()
+        return self.orphaned or self._told == END
+
+    def retiring(self) -> bool:
+        """True when this writer is not configured any more."""
+        return self._told == RETIRE
+
+    def errands(self) -> list[str]:
+        """Return what `stopping` has heard that is to be done beside the work, once."""
+        errands, self._errands = self._errands, []
+        return errands
+
+    def _listen(self) -> None:
+        while not self.orphaned and self._connection.poll(0):
             try:
-                self._connection.recv()
+                message = self._connection.recv()
             except (EOFError, OSError):
                 self.orphaned = True
-            self._told = True
-        return self._told
+                self._told = self._told or END
+                return
+            if message in (ROTATE, REOPEN):
+                self._errands.append(message)
+            else:
+                self._told = message
 
     def beat(self, status: Any) -> None:
         """Send a sign of life where it is time, and somewhat earlier when ``status`` is news; never blocks."""
@@ -79,7 +117,7 @@ class Link:
         if now >= self._next_beat or (status != self._status and now >= self._next_news):
             self._next_beat, self._next_news = now + self._period, now + _NEWS
             self._status = status
-            self._send("beat", tuple(status))
+            self._send("beat", status._asdict())
 
     def report(self, message: str) -> None:
         """Send one line for the supervisor's log; never blocks."""
@@ -114,7 +152,12 @@ def main(
         signal.signal(number, lambda *_: None)
     leave_behind()
     if sys.platform == "linux":
-        _introduce(spec, supervisor)
+        _end_with(supervisor)
+    own = spec.kind == spec.name
+    title.give(
+        f"rlk-{spec.name}" if own else f"rlk-w-{spec.name}",
+        f"redislogkit: {spec.kind if own else f'{spec.kind} {spec.name}'} ({config.stream.name})",
+    )
     # Everything loaded stays. What comes and goes is freed by its count; looking for cycles among the records of a
     # reading, again and again, took a fifth of a writer's time.
     gc.freeze()
@@ -125,6 +168,9 @@ def main(
     except RedislogkitError as error:
         link.report(str(error))
         code = EXIT_REFUSED
+    except Exception as error:
+        link.report(f"has failed: {error!r}")
+        raise
     # Nothing of ours is left to do; the interpreter's own shutdown would only cost time.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -142,17 +188,17 @@ def _part(kind: str) -> Callable[[Config, str, Link, float], int]:
 def _serve(config: Config, _name: str, link: Link, _drain_timeout: float) -> int:
     from redislogkit.stream import address, embedded
 
-    code = embedded.serve(address.server_directory(config), link.fileno(), lambda: link.beat(("",)))
+    code = embedded.serve(
+        address.server_directory(config), link.fileno(), lambda: link.beat(ServerStatus(""))
+    )
     if link.stopping():
         return 0  # however it has ended: nothing of ours waits in it
     return code if code >= 0 else 128 - code  # as a shell says that a signal has ended it
 
 
-def _introduce(spec: ChildSpec, supervisor: int) -> None:
-    """Have the kernel end this process with the supervisor, also while it waits; give it a name for ``ps``."""
+def _end_with(supervisor: int) -> None:
+    """Have the kernel end this process with the supervisor, also while it waits."""
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != supervisor:  # it was gone before the call
         os._exit(0)
-    name = f"rlk-{spec.name}" if spec.kind == spec.name else f"rlk-w-{spec.name}"
-    prctl(_PR_SET_NAME, os.fsencode(name)[:15], 0, 0, 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from redislogkit.errors import EmbeddedServerError
+from redislogkit.errors import EmbeddedServerError, SocketFolderError
 from redislogkit.stream import embedded, server_binary, server_files
 from tests.helpers.processes import is_running, kill
 from tests.helpers.server import Server, client
@@ -281,6 +281,24 @@ def test_serve_ticks_and_bounds_the_log_while_it_waits(server):
     assert ticks[1] - ticks[0] < 3
 
 
+def test_a_server_that_hangs_is_killed_and_serve_returns(server, monkeypatch):
+    monkeypatch.setattr(embedded, "_ASK_INTERVAL", 0.0)
+    monkeypatch.setattr(embedded, "_HUNG_AFTER", 0.5)
+    alive, keep = os.pipe()
+    stopped: list[int] = []
+
+    def tick() -> None:
+        if not stopped:
+            stopped.append(ready_pid(server))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    try:
+        assert embedded.serve(server.directory, alive, tick) == -signal.SIGKILL
+    finally:
+        os.close(alive)
+        os.close(keep)
+
+
 def test_an_exception_in_serve_stops_the_server_first(server):
     alive, keep = os.pipe()
 
@@ -336,7 +354,7 @@ def test_a_planted_socket_folder_is_refused(state_dir, planted):
         else:
             folder.mkdir()
             folder.chmod(0o755)
-        with pytest.raises(EmbeddedServerError, match="must be a folder with mode 0700"):
+        with pytest.raises(SocketFolderError, match="must be a folder with mode 0700"):
             embedded.socket_path(directory)
     finally:
         folder.rmdir() if planted == "open folder" else folder.unlink()
@@ -348,7 +366,7 @@ def test_folders_of_other_users_are_refused(state_dir):
     folder = Path(embedded.socket_path(directory)).parent
     try:
         os.chown(folder, 12345, 12345)
-        with pytest.raises(EmbeddedServerError, match="of user 12345"):
+        with pytest.raises(SocketFolderError, match="of user 12345"):
             embedded.socket_path(directory)
     finally:
         folder.rmdir()
