@@ -1,0 +1,65 @@
+"""What the commands share: exit codes, the option for the configuration, types of arguments."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+#: What a shell reports for a program that a closed pipe has ended.
+EXIT_CLOSED_PIPE: Final = 141
+
+CONFIG_HELP: Final = "configuration file (default: $REDISLOGKIT_CONFIG, else log.toml)"
+
+
+def add_parser(
+    commands: Commands, name: str, summary: str, *, examples: str = "", exit_codes: str = "", about: str = ""
+) -> argparse.ArgumentParser:
+    """Add the parser of a command. ``examples`` are lines of a shell, ``about`` is the text above the options."""
+    parts = [
+        f"examples:\n{_indented(examples)}" if examples else "",
+        exit_codes and f"exit codes: {exit_codes}",
+    ]
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=about or f"{summary[:1].upper()}{summary[1:]}.",
+        epilog="\n\n".join(part for part in parts if part),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line.strip()}" for line in text.strip().splitlines())
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the configuration as an argument that may be left out."""
+    parser.add_argument("config", nargs="?", help=CONFIG_HELP)
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """Add the configuration as an option, for a command that has arguments of its own."""
+    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+
+
+def positive(text: str) -> float:
+    """Return a number above 0, for an argument."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
+    return number
+
+
+def count(text: str) -> int:
+    """Return a whole number, 0 included, for an argument."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return number
