@@ -23,7 +23,8 @@ from redislogkit import config as configuration
 from redislogkit import identity, launch, record, terminal
 from redislogkit.config import Config
 from redislogkit.errors import SpoolError
-from redislogkit.producer import leftover
+from redislogkit.levels import NAME as LEVELS
+from redislogkit.producer import leftover, levels
 from redislogkit.spool import doorbell
 from redislogkit.spool.producer_end import ProducerEnd, SpoolSettings
 
@@ -114,6 +115,7 @@ class SpoolHandler(logging.Handler):
         self._terminal = terminal.find_terminal()
         # Read now: the first record may come from a ``__del__`` at interpreter teardown, without ``open``.
         self._host, self._boot_id = identity.host_name(), identity.boot_id()
+        self._levels_path = os.path.join(self.config.stream_dir, LEVELS)
         self._next_start = 0.0
         self._start_pause = _START_PAUSE
         self._begin()
@@ -253,11 +255,12 @@ class SpoolHandler(logging.Handler):
         return shortened(fields, self._max_payload)
 
     def look_for_shipper(self) -> None:
-        """Once in a while, by the records' own clock: is there still somebody who ships?"""
+        """Once in a while, by the records' own clock: is there still somebody who ships, has a level changed?"""
         now = time.time()
         if self._looked_at <= now < self._look_at:
             return  # a record passed on from elsewhere, or without a time
         self._looked_at, self._look_at = now, now + _LOOK_INTERVAL
+        levels.look(self._levels_path)
         with contextlib.suppress(Exception):
             if not doorbell.is_heard(self._settings.doorbell):
                 self._somebody_must_ship()
@@ -309,6 +312,10 @@ class SpoolHandler(logging.Handler):
             boot_id=self._boot_id,
             ships_itself=self.config.producer.ship == "thread",
         )
+
+    def look_at_levels(self) -> None:
+        """Give loggers the levels that somebody has changed for a while; done once a second by itself."""
+        levels.look(self._levels_path)
 
     # -- who ships ------------------------------------------------------------------------------
 
@@ -399,6 +406,7 @@ class SpoolHandler(logging.Handler):
                 self._own_shipper.silence()
         else:
             self._leave_spool()
+            levels.leave(self._levels_path)
         super().close()
 
     def _leave_spool(self) -> None:

@@ -21,6 +21,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from redislogkit.errors import ConfigError, GroupMissingError, LeaseLostError, ServerAwayError
+from redislogkit.levels import Change, Found
 from redislogkit.stream.batch import Entry
 
 #: Seconds that a command may take; a blocking read asks for less than half of it.
@@ -43,7 +44,7 @@ RawEntry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
 _CREDENTIALS: Final = re.compile(r"//\S*@")
 #: Where in which of our scripts an error came up: nothing that a user could do anything with.
 _SCRIPT: Final = re.compile(r"\.? script: .*")
-
+_CHANGE: Final = re.compile(r"(\d{1,9}) (\d{1,15}) (.*)", re.DOTALL)
 
 #: Some connection errors are not wrapped, nor is what the library's parser makes of an answer that is none.
 _FAILURES: Final = (RedisError, OSError, ValueError)
@@ -93,6 +94,7 @@ class StreamClient:
         self._seqs = f"{{{stream}}}:redislogkit:sequences"
         self._writers = f"{{{stream}}}:redislogkit:writers"
         self._leases = f"{{{stream}}}:redislogkit:leases"
+        self._levels = f"{{{stream}}}:redislogkit:levels"
         self._pool = _pool(url, timeout)
         self._redis: redis.Redis | None = None
         self._stored: dict[str, int] = {}
@@ -202,6 +204,20 @@ class StreamClient:
             self._stored.pop(producer, None)
         self._call("HDEL", self._seqs, *producers)
 
+    def levels(self) -> Found | None:
+        """Return the levels that loggers have for a while; None when the server refuses to tell.
+
+        That is worth nothing else: a shipper whose rights do not reach that far ships all the same.
+        """
+        source, _ = _scripts("levels")
+        try:
+            now, *found = self._execute("EVAL", source, 1, self._levels)
+        except ResponseError:
+            return None
+        except _FAILURES as error:
+            raise _translated(error) from None
+        return Found(int(now) / 1000, dict(filter(None, map(_change, found[::2], found[1::2]))))
+
     # -- the writers' side ----------------------------------------------------------------------
 
     def join(self, writer: str, after: str = "0") -> None:
@@ -279,12 +295,24 @@ class StreamClient:
             raise GroupMissingError(_UNPUBLISHED_TEXT)
         self._confirmed[writer] = mark
 
+    # -- levels ---------------------------------------------------------------------------------
+
+    def set_level(self, logger: str, level: int, seconds: float, who: str) -> float:
+        """Have ``logger`` at ``level`` in all producers for so many seconds; return the end by the server's clock."""
+        arguments = [logger, level, max(1, int(seconds * 1000)), who]
+        return int(self._script("level", [self._levels], arguments)) / 1000
+
+    def reset_level(self, logger: str) -> bool:
+        """Take back what `set_level` has done; False if there is nothing to take back."""
+        return bool(self._call("HDEL", self._levels, logger))
+
     # -- the stream as a whole ------------------------------------------------------------------
 
     def delete_stream(self) -> None:
         """Delete the stream and everything kept beside it."""
         names = self.registered_writers()
-        self._call("DEL", self._stream, self._seqs, self._writers, self._leases, *map(self._written, names))
+        beside = (self._seqs, self._writers, self._leases, self._levels, *map(self._written, names))
+        self._call("DEL", self._stream, *beside)
 
     def close(self) -> None:
         """Close the connection."""
@@ -337,6 +365,12 @@ def _pairs(fields: Any) -> dict[bytes, bytes]:
     return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
+def _change(name: Any, value: Any) -> tuple[str, Change] | None:
+    """Return a logger and its level as they stand in redis; None for what none of us has put there."""
+    match = _CHANGE.fullmatch(_text(value))
+    return match and (_text(name), Change(int(match[1]), int(match[2]) / 1000, match[3]))
+
+
 def _translated(error: Exception) -> Exception:
     # The original is not chained: its text, or that of its own cause, may hold what `text` no longer does.
     text = _SCRIPT.sub("", _without_credentials(str(error))) or type(error).__name__
@@ -354,7 +388,7 @@ def _without_credentials(text: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 @cache
