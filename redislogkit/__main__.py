@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import Final
 
-from redislogkit.commands import check, common, demo, drill, level, supervise, verify, writers
+from redislogkit.commands import check, common, demo, drill, level, status, supervise, verify, writers
 from redislogkit.errors import RedislogkitError
 
 #: In the order of the help.
@@ -21,6 +21,7 @@ COMMANDS: Final[tuple[ModuleType, ...]] = (
     demo,
     check,
     supervise,
+    status,
     level,
     writers,
     verify,

@@ -67,6 +67,12 @@ def lock_path(config: Config) -> str:
     return os.path.join(config.stream_dir, "supervisor.lock")
 
 
+def needs_supervisor(config: Config) -> bool:
+    """False where a process ships its own records to a server elsewhere and nothing is written here."""
+    alone = config.producer.ship == "thread" and not config.writers
+    return not alone or config.redis.url.startswith("embedded:")
+
+
 def prepare(config: Config) -> None:
     """Make the folders that producers and supervisor share.
 

@@ -104,7 +104,7 @@ class SpoolHandler(logging.Handler):
             # Now and not in the first logging call, which may come under anybody's lock.
             importlib.import_module(_THREAD_MODULE)
         before = "" if follows is None else follows._end.producer
-        if _needs_supervisor(self.config):
+        if launch.needs_supervisor(self.config):
             launch.check(self.config, apart_from=before)
         # Only now: ``logging`` must not learn of a handler that could not be made.
         super().__init__(self.config.producer.level if level is None else level)
@@ -120,7 +120,7 @@ class SpoolHandler(logging.Handler):
         self._start_pause = _START_PAUSE
         self._begin()
         _handlers.add(self)
-        if self.config.supervisor.autostart and _needs_supervisor(self.config):
+        if self.config.supervisor.autostart and launch.needs_supervisor(self.config):
             self._start_supervisor(before)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -331,7 +331,7 @@ class SpoolHandler(logging.Handler):
         with contextlib.suppress(Exception):  # no room for a process or thread: the spool keeps everything
             if self.config.producer.ship == "thread":
                 self._start_thread()
-            if self.config.supervisor.autostart and _needs_supervisor(self.config):
+            if self.config.supervisor.autostart and launch.needs_supervisor(self.config):
                 launch.ensure_supervisor(self.config)
 
     def _start_supervisor(self, before: str) -> None:
@@ -376,7 +376,7 @@ class SpoolHandler(logging.Handler):
 
     def _can_start_shipper(self) -> bool:
         by_thread = self.config.producer.ship == "thread" and not _exiting
-        return by_thread or (self.config.supervisor.autostart and _needs_supervisor(self.config))
+        return by_thread or (self.config.supervisor.autostart and launch.needs_supervisor(self.config))
 
     def stats(self) -> dict[str, Any]:
         """Counts of this process: ``emitted`` records are ``written``, ``lost`` by cause, or still ``spooled``.
@@ -452,12 +452,6 @@ def shortened(fields: tuple[Any, ...], limit: int) -> bytes:
         return value
 
     return record.encode_fields(tuple(cut(record.sanitise(field)) for field in fields))
-
-
-def _needs_supervisor(config: Config) -> bool:
-    """False where a process ships its own records to a server elsewhere and nothing is written here."""
-    alone = config.producer.ship == "thread" and not config.writers
-    return not alone or config.redis.url.startswith("embedded:")
 
 
 def _logging_started() -> float:

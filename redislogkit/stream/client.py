@@ -83,6 +83,38 @@ class Confirmation(NamedTuple):
     """Fencing token of the writer's lease."""
 
 
+class WriterState(NamedTuple):
+    """How far a registered writer has come."""
+
+    position: str
+    """Newest entry that it has written."""
+    total: int
+    """Items that the stream had had in all with that entry."""
+    holder: str
+    """Who holds its lease, or has held it last; empty: nobody yet."""
+    lease_ends: float
+    """When that lease ends, or has ended: epoch seconds by the server's clock."""
+    unread_since: float | None
+    """When the first entry that it has not written was added, by the same clock; None: it has written all."""
+
+
+class Overview(NamedTuple):
+    """What the server tells of the stream as a whole."""
+
+    now: float
+    """The server's clock, epoch seconds."""
+    entries: int
+    added: int
+    """Items that were ever added."""
+    overflow: int
+    """Records that were ever dropped from the stream, for want of a writer."""
+    writers: dict[str, WriterState]
+
+    def behind(self, writer: str) -> int:
+        """Items that ``writer`` has not written yet."""
+        return max(self.added - self.writers[writer].total, 0)
+
+
 class StreamClient:
     """One connection to one stream. Not for several threads at once.
 
@@ -306,6 +338,29 @@ class StreamClient:
         """Take back what `set_level` has done; False if there is nothing to take back."""
         return bool(self._call("HDEL", self._levels, logger))
 
+    # -- looking at it --------------------------------------------------------------------------
+
+    def overview(self) -> Overview:
+        """Return how much there is in the stream, and how far its writers are."""
+        keys = [self._stream, self._seqs, self._writers, self._leases]
+        now, entries, added, trimmed, overflow, *rest = self._script("overview", keys, [])
+        rows = [[_text(value) for value in rest[at : at + 4]] for at in range(0, len(rest), 4)]
+        return Overview(
+            int(now) / 1000,
+            int(entries),
+            max(int(added), int(trimmed)),  # a server that has lost its memory counts on from what is trimmed
+            int(overflow),
+            {name: _writer_state(*values) for name, *values in rows},
+        )
+
+    def ask(self, *command: Any) -> Any:
+        """Run a command of an inspection. Raises ``StreamError`` with what the server says."""
+        return self._call(*command)
+
+    def keys(self) -> tuple[str, ...]:
+        """The stream and the keys beside it, without those of single writers."""
+        return (self._stream, self._seqs, self._writers, self._leases, self._levels)
+
     # -- the stream as a whole ------------------------------------------------------------------
 
     def delete_stream(self) -> None:
@@ -369,6 +424,18 @@ def _change(name: Any, value: Any) -> tuple[str, Change] | None:
     """Return a logger and its level as they stand in redis; None for what none of us has put there."""
     match = _CHANGE.fullmatch(_text(value))
     return match and (_text(name), Change(int(match[1]), int(match[2]) / 1000, match[3]))
+
+
+def _writer_state(value: str, lease: str, unread: str) -> WriterState:
+    position, _, total = value.partition(" ")
+    _, ends, holder = (lease.split(" ", 2) + ["", "", ""])[:3]
+    return WriterState(
+        position,
+        int(total) if total.isdecimal() else 0,
+        "" if holder == "nobody" else holder.removesuffix(" late"),
+        int(ends) / 1000 if ends.isdecimal() else 0.0,
+        int(unread.partition("-")[0]) / 1000 if unread else None,
+    )
 
 
 def _translated(error: Exception) -> Exception:
