@@ -106,7 +106,18 @@ def _page(
     yield from _summary(config, seen, style)
     if rows:
         yield ""
-        head = ["WRITER", "TYPE", "STATE", "RATE", "BEHIND", "OLDEST", "RESTARTS", "POSITION", "HOST", "ERROR"]
+        head = [
+            "WRITER",
+            "TYPE",
+            "STATE",
+            "RATE",
+            "BEHIND",
+            "OLDEST",
+            "RESTARTS",
+            "POSITION",
+            "HOST",
+            "ERROR",
+        ]
         yield text.table(head, [_writer(row) for row in rows], style)
     others = [_child(child) for child in _children(seen) if child["kind"] != "writer"]
     if others:
@@ -186,7 +197,14 @@ def _child(child: Any) -> list[str | Cell]:
     name = child["name"] if child["name"] == child["kind"] else f"{child['kind']} {child['name']}"
     lasts = text.span(time.time() - child["since"]) if child.get("since") else "-"
     error = str(child.get("error") or child.get("last_exit") or "")
-    return [name, str(child.get("pid") or "-"), _state(child["state"]), lasts, str(child.get("restarts") or 0), error]
+    return [
+        name,
+        str(child.get("pid") or "-"),
+        _state(child["state"]),
+        lasts,
+        str(child.get("restarts") or 0),
+        error,
+    ]
 
 
 def _producers(seen: Seen, style: Style) -> Iterator[str]:
@@ -204,9 +222,13 @@ def _producers(seen: Seen, style: Style) -> Iterator[str]:
         ]
         for spool in states[:_MOST_PRODUCERS]
     ]
-    yield text.table(["PID", "PROCESS", "STATE", "WAITING", "WRITTEN", "SPOOL", "SINCE", "PRODUCER"], rows, style)
+    yield text.table(
+        ["PID", "PROCESS", "STATE", "WAITING", "WRITTEN", "SPOOL", "SINCE", "PRODUCER"], rows, style
+    )
     if len(states) > _MOST_PRODUCERS:
-        yield style.paint(f"... and {text.plural(len(states) - _MOST_PRODUCERS, 'spool')} more, in --json", "dim")
+        yield style.paint(
+            f"... and {text.plural(len(states) - _MOST_PRODUCERS, 'spool')} more, in --json", "dim"
+        )
 
 
 # --- for programs ------------------------------------------------------------------------------------------

@@ -68,9 +68,11 @@ def look(config: Config) -> Seen:
     on_disk = spools.Spools([], {})
     supervisor_error = stream_error = spools_error = ""
     try:
-        supervisor = control.ask(config, {"do": control.STATUS}, _TIMEOUT)
-        if not supervisor.get("ok"):
-            supervisor, supervisor_error = None, str(supervisor.get("error"))
+        answer = control.ask(config, {"do": control.STATUS}, _TIMEOUT)
+        if answer.get("ok"):
+            supervisor = answer
+        else:
+            supervisor_error = str(answer.get("error"))
     except RedislogkitError as error:
         supervisor_error = str(error)
     try:
@@ -122,8 +124,9 @@ def writers(config: Config, seen: Seen, before: Seen | None = None) -> list[Writ
 
 
 def _elsewhere(seen: Seen, state: WriterState | None) -> str:
-    held = state is not None and seen.stream is not None and state.lease_ends > seen.stream.now
-    return "elsewhere" if held and state.holder.partition(":")[0] != identity.host_name() else "-"
+    if state is None or seen.stream is None or state.lease_ends <= seen.stream.now:
+        return "-"
+    return "-" if state.holder.partition(":")[0] == identity.host_name() else "elsewhere"
 
 
 def _age(seen: Seen, state: WriterState | None) -> float | None:
@@ -169,7 +172,9 @@ def _of_supervisor(config: Config, seen: Seen) -> Iterator[Finding]:
             yield warning("supervisor", f"its last reload failed: {seen.supervisor['config_error']}", advice)
         for cause, number in (seen.supervisor.get("dropped") or {}).items():
             if number:
-                advice = "each such place in the log files has a line that says so; see docs/troubleshooting.md"
+                advice = (
+                    "each such place in the log files has a line that says so; see docs/troubleshooting.md"
+                )
                 yield warning("dropped", f"{number:,} records were dropped: {cause}", advice)
         return
     waiting = sum(spool.waiting for spool in seen.spools.states)
@@ -208,13 +213,17 @@ def _of_stream(config: Config, seen: Seen) -> Iterator[Finding]:
     if seen.stream.overflow:
         advice = "configure the writers on the hosts that ship, or raise stream.max_records"
         yield warning(
-            "stream", f"{seen.stream.overflow:,} records were dropped from it, as no writer was registered", advice
+            "stream",
+            f"{seen.stream.overflow:,} records were dropped from it, as no writer was registered",
+            advice,
         )
     most = config.stream.max_records
     slowest = max(map(seen.stream.behind, seen.stream.writers), default=0)
     if slowest >= most:
         yield problem(
-            "stream", f"it is full: stream.max_records = {most:,} records wait", "the writer that is behind is below"
+            "stream",
+            f"it is full: stream.max_records = {most:,} records wait",
+            "the writer that is behind is below",
         )
     elif slowest >= _FULL * most:
         text = f"{slowest:,} records wait, of stream.max_records = {most:,}"
@@ -225,28 +234,46 @@ def _of_writer(config: Config, seen: Seen, row: WriterRow) -> Iterator[Finding]:
     subject = f"writer {row.name}"
     if row.behind is None:
         if seen.stream is not None and seen.supervisor is not None and seen.stream.entries:
-            yield warning(subject, "it is not registered with the stream yet", "look at its child's state and error")
+            yield warning(
+                subject, "it is not registered with the stream yet", "look at its child's state and error"
+            )
         return
     if row.age is None or row.age < _LATE or not row.behind:
         return
     text = f"{row.behind:,} records wait for it, the oldest for {row.age:,.0f} s"
     if not row.type and row.state == "-":
-        advice = f"nobody is this writer any more? redislogkit writers --drop {row.name}; it holds the stream back"
+        advice = (
+            f"nobody is this writer any more? redislogkit writers --drop {row.name}; it holds the stream back"
+        )
         yield warning(subject, text, advice)
     elif row.state == "-":
         yield problem(subject, f"{text}, and nobody writes", start_advice(config))
     elif row.rate:
-        yield warning(subject, f"{text}; it writes {row.rate:,.0f} a second", "it catches up, or the load is too high for it")
+        yield warning(
+            subject,
+            f"{text}; it writes {row.rate:,.0f} a second",
+            "it catches up, or the load is too high for it",
+        )
     else:
-        yield problem(subject, f"{text}, and it writes nothing", row.error or f"look at {launch.log_path(config)}")
+        yield problem(
+            subject, f"{text}, and it writes nothing", row.error or f"look at {launch.log_path(config)}"
+        )
 
 
 def _of_spools(config: Config, seen: Seen) -> Iterator[Finding]:
     if seen.spools_error:
-        yield problem("spools", f"they can not be listed: {seen.spools_error}", "run this as the user that logs")
+        yield problem(
+            "spools", f"they can not be listed: {seen.spools_error}", "run this as the user that logs"
+        )
     for name, why in seen.spools.unreadable.items():
-        yield warning("spools", f"{name} can not be read: {why}", "its records may be in damaged/, see docs/operations.md")
+        yield warning(
+            "spools",
+            f"{name} can not be read: {why}",
+            "its records may be in damaged/, see docs/operations.md",
+        )
     for spool in seen.spools.states:
         if spool.bytes >= _FULL * config.producer.spool_max_bytes:
             text = f"that of process {spool.facts.pid} has {spool.bytes:,} bytes of spool_max_bytes"
-            yield warning("spools", text, f"at the bound producer.on_full = {config.producer.on_full!r} applies")
+            yield warning(
+                "spools", text, f"at the bound producer.on_full = {config.producer.on_full!r} applies"
+            )

@@ -428,7 +428,8 @@ def _change(name: Any, value: Any) -> tuple[str, Change] | None:
 
 def _writer_state(value: str, lease: str, unread: str) -> WriterState:
     position, _, total = value.partition(" ")
-    _, ends, holder = (lease.split(" ", 2) + ["", "", ""])[:3]
+    _, _, rest = lease.partition(" ")
+    ends, _, holder = rest.partition(" ")
     return WriterState(
         position,
         int(total) if total.isdecimal() else 0,

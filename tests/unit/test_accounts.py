@@ -310,7 +310,7 @@ def test_who_ships_is_replaced_soon_and_without_a_storm(handler, monkeypatch):
     now, starts = [1000.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(launch, "ensure_supervisor", lambda config: starts.append(now[0]))
-    monkeypatch.setattr(handlers.launch, "needs_supervisor", lambda config: True)
+    monkeypatch.setattr(launch, "needs_supervisor", lambda config: True)
     supervisor = msgspec.structs.replace(handler.config.supervisor, autostart=True)
     monkeypatch.setattr(handler, "config", msgspec.structs.replace(handler.config, supervisor=supervisor))
 
