@@ -48,7 +48,7 @@ _HOUSEKEEPING: Final = 1.0
 _SOON: Final = 0.1
 #: Seconds between two looks whether somebody has changed a level: with producers, and where none is known. (One that
 #: has not logged yet is not known.)
-_LEVELS_PAUSE: Final = 2.0
+_LEVELS_PAUSE: Final = 0.9
 _LONGEST_LEVELS_PAUSE: Final = 5.0
 #: Seconds that may be spent on burying the dead before anything else is done.
 _LONGEST_BURIAL: Final = 0.25

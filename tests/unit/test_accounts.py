@@ -15,7 +15,6 @@ import msgspec
 import pytest
 
 from redislogkit import launch
-from redislogkit.producer import handler as handlers
 from redislogkit.producer.handler import SpoolHandler
 from redislogkit.spool import header
 from redislogkit.spool.header import Gap
