@@ -13,13 +13,14 @@ import sys
 from types import ModuleType
 from typing import Final
 
-from redislogkit.commands import check, common, demo, drill, level, status, supervise, verify, writers
+from redislogkit.commands import check, common, demo, drill, level, schema, status, supervise, verify, writers
 from redislogkit.errors import RedislogkitError
 
 #: In the order of the help.
 COMMANDS: Final[tuple[ModuleType, ...]] = (
     demo,
     check,
+    schema,
     supervise,
     status,
     level,

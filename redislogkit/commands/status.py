@@ -129,15 +129,7 @@ def _page(
     if found:
         yield ""
     for finding in found:
-        yield from tell(finding, style)
-
-
-def tell(finding: Finding, style: Style) -> Iterator[str]:
-    """Yield the lines of a finding."""
-    mark = style.paint(f"{finding.severity:8}", finding.severity)
-    yield f"{mark} {text.one_line(f'{finding.subject}: {finding.text}')}"
-    if finding.advice:
-        yield f"{'':8} {style.paint(text.one_line(finding.advice), 'dim')}"
+        yield from text.tell(finding, style)
 
 
 def _summary(config: Config, seen: Seen, style: Style) -> Iterator[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Final, NamedTuple, TextIO
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 
 from redislogkit.escaping import sanitise_terminal
+
+if TYPE_CHECKING:
+    from redislogkit.health.findings import Finding
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _CODES: Final = {"ok": "32", "warning": "33", "problem": "31", "dim": "2", "bold": "1"}
@@ -69,6 +72,14 @@ def _line(row: Sequence[Cell], widths: Sequence[int], style: Style) -> str:
 def one_line(text: str) -> str:
     """Return text that came from elsewhere for a line of a terminal."""
     return sanitise_terminal(text).replace("\n", "\\n").replace("\t", " ")
+
+
+def tell(finding: Finding, style: Style) -> Iterator[str]:
+    """Yield the lines of a finding."""
+    mark = style.paint(f"{finding.severity:8}", finding.severity)
+    yield f"{mark} {one_line(f'{finding.subject}: {finding.text}')}"
+    if finding.advice:
+        yield f"{'':8} {style.paint(one_line(finding.advice), 'dim')}"
 
 
 def span(seconds: float) -> str:

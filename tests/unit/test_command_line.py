@@ -139,3 +139,71 @@ def test_the_module_tells_its_version_without_redis():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == f"redislogkit {__version__}\n"
+
+
+def test_check_tells_where_each_value_comes_from(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LEVEL", "WARNING")
+    monkeypatch.setenv("HOST", "h")
+    text = _check(
+        _write(
+            tmp_path,
+            '[redis]\nurl = "redis://${HOST}:${PORT:-1}"\n[loggers]\nroot = "${LEVEL}"\n"my.app" = "INFO"\n'
+            '[formatters.mine]\nformat = "${message}"\nstyle = "$"\n'
+            '[writers.app]\ntype = "file"\npath = "app.log"\nformatter = "mine"\n',
+        ),
+        capsys,
+    )
+    told = {line.split(" = ")[0]: line.rpartition("  # ")[2] for line in text.splitlines() if "  # " in line}
+    assert told["url"] == "log.toml:2, $HOST, $PORT"
+    assert told["root"] == "log.toml:4, $LEVEL"
+    assert told['"my.app"'] == "log.toml:5"
+    assert told["format"] == "log.toml:7"
+    assert told["path"] == "log.toml:11"
+    assert told["autostart"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        ("[stream]\nname = 'x'\n", "writers", "there is none"),
+        (
+            "[writers.a]\ntype = 'file'\npath = '/proc/1/a.log'\n",
+            "writers.a.path",
+            "can not write to /proc/1",
+        ),
+        (
+            "[writers.a]\ntype = 'file'\npath = 'a.log'\nformatter = 'f'\n[formatters.f]\nformat = '%(mesage)s'\n",
+            "formatters.f.format",
+            "did you mean 'message'?",
+        ),
+        ("[writers.a]\ntype = 'tty'\n[formatters.f]\ndatefmt = '%H'\n", "formatters.f", "no writer uses it"),
+        (
+            "[writers.a]\ntype = 'tty'\nlevel = 'INFO'\n[producer]\nlevel = 'ERROR'\n",
+            "writers.a.level",
+            "below",
+        ),
+        (
+            "[writers.a]\ntype = 'file'\npath = 'a'\nwhen = 'D'\nbackup_count = 0\n",
+            "writers.a.backup_count",
+            "any number",
+        ),
+        ("state_dir = '/dev/shm/rlk'\n[writers.a]\ntype = 'tty'\n", "state_dir", "in memory"),
+    ],
+)
+def test_check_tells_what_is_allowed_but_odd(text, key, said, tmp_path, capsys):
+    path = _write(tmp_path, text)
+    assert __main__.main(["check", str(path), "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert f"warning  {key}: " in captured.err
+    assert said in captured.err
+    assert __main__.main(["check", str(path), "--quiet", "--strict"]) == 1
+
+
+def test_check_has_nothing_to_say_about_what_is_usual(tmp_path, capsys):
+    path = _write(
+        tmp_path,
+        'state_dir = "/var/tmp/rlk"\n[writers.app]\ntype = "file"\npath = "/var/tmp/app.log"\nmax_bytes = 1000\n',
+    )
+    assert __main__.main(["check", str(path), "--strict"]) == 0
+    assert not capsys.readouterr().err
