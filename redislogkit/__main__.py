@@ -13,7 +13,21 @@ import sys
 from types import ModuleType
 from typing import Final
 
-from redislogkit.commands import check, common, demo, drill, level, schema, status, supervise, verify, writers
+from redislogkit.commands import (
+    check,
+    common,
+    completion,
+    demo,
+    doctor,
+    drill,
+    level,
+    rotate,
+    schema,
+    status,
+    supervise,
+    verify,
+    writers,
+)
 from redislogkit.errors import RedislogkitError
 
 #: In the order of the help.
@@ -23,10 +37,13 @@ COMMANDS: Final[tuple[ModuleType, ...]] = (
     schema,
     supervise,
     status,
+    doctor,
     level,
+    rotate,
     writers,
     verify,
     drill,
+    completion,
 )
 
 _EXIT_CODES: Final = (
@@ -68,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
+    made.set_defaults(parser=made)
     return made
 
 

@@ -161,6 +161,12 @@ def shared_digest(config: Config) -> str:
     return configuration.digest(shared)
 
 
+def is_announced(config: Config) -> bool:
+    """True when the supervisor of the stream works for ``config``, or when there is no note that says otherwise."""
+    wanted = shared_digest(config)
+    return bool(_read_note(config).get("digest", wanted) == wanted)
+
+
 def _read_note(config: Config) -> dict[str, Any]:
     try:
         with open(os.path.join(config.stream_dir, _NOTE), encoding="utf-8") as file:

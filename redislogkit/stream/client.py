@@ -17,7 +17,12 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 from redis.retry import Retry
 
 from redislogkit.errors import ConfigError, GroupMissingError, LeaseLostError, ServerAwayError
@@ -357,7 +362,22 @@ class StreamClient:
         """Run a command of an inspection. Raises ``StreamError`` with what the server says."""
         return self._call(*command)
 
-    def keys(self) -> tuple[str, ...]:
+    def may(self, *command: Any) -> str:
+        """Run a command to see whether this user has the right to; return what the server refuses it with, or "".
+
+        Any other error of the command is no answer to that. Raises ``ServerAwayError``.
+        """
+        try:
+            self._execute(*command)
+        except NoPermissionError as error:
+            return _without_credentials(str(error))
+        except ResponseError:
+            return ""
+        except _FAILURES as error:
+            raise _translated(error) from None
+        return ""
+
+    def own_keys(self) -> tuple[str, ...]:
         """The stream and the keys beside it, without those of single writers."""
         return (self._stream, self._seqs, self._writers, self._leases, self._levels)
 
