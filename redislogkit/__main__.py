@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from types import ModuleType
-from typing import Final
+from typing import Final, NoReturn
 
 from redislogkit.commands import (
     check,
@@ -72,9 +73,21 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is meant by a word that is nearly right."""
+        from redislogkit.config_values import nearest
+
+        wrong = re.match(r"argument \S+: invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if wrong:
+            hint = nearest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+            message = f"{message}; {hint}" if hint else message
+        super().error(message)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog="redislogkit",
         description="Log records of many processes, through a Redis or Valkey stream, into files and terminals.",
         epilog=_EXIT_CODES,

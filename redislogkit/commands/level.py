@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NAME: Final = "level"
 
+_LONGEST: Final = 30 * 86_400.0
+
 
 def add(commands: Commands) -> None:
     """Add the parser."""
@@ -55,8 +57,9 @@ def run(options: argparse.Namespace) -> int:
     from redislogkit.stream import address
     from redislogkit.stream.client import StreamClient
 
-    if options.reset and (options.name is None or options.level is not None):
-        print("--reset takes the NAME of a logger and no LEVEL", file=sys.stderr)
+    wrong = _wrong_usage(options)
+    if wrong:
+        print(wrong, file=sys.stderr)
         return common.EXIT_USAGE
     config = configuration.load(options.config)
     level = None if options.level is None else common.level(options.level)
@@ -69,6 +72,16 @@ def run(options: argparse.Namespace) -> int:
         return _change(client, config, options.name, level, options.seconds)
     finally:
         client.close()
+
+
+def _wrong_usage(options: argparse.Namespace) -> str:
+    if options.reset and (not options.name or options.level is not None):
+        return "--reset takes the NAME of a logger and no LEVEL"
+    if options.name == "":
+        return "NAME must be the name of a logger, got ''; the root logger is root"
+    if options.seconds > _LONGEST:
+        return f"--for must be at most {text.span(_LONGEST)}, got {text.span(options.seconds)}; for good, set it in [loggers]"
+    return ""
 
 
 def _change(client: StreamClient, config: Config, name: str, level: int, seconds: float) -> int:

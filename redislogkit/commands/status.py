@@ -69,15 +69,17 @@ def run(options: argparse.Namespace) -> int:
     before = overview.look(config)
     pause = _APART
     while True:
+        seen = before
         if before.stream is not None:  # without it there is no rate to wait for
             time.sleep(pause)
-        seen = overview.look(config)
+            seen = overview.look(config)
         code = _show(config, seen, before, options)
         if not options.watch:
             return code
-        if seen.stream is None or before.stream is None:
-            time.sleep(options.every)
-        before, pause = seen, options.every
+        pause = options.every
+        if before.stream is None:
+            time.sleep(pause)
+        before = seen if before.stream is not None else overview.look(config)
 
 
 def _show(config: Config, seen: Seen, before: Seen, options: argparse.Namespace) -> int:

@@ -120,6 +120,8 @@ class SpoolHandler(logging.Handler):
         self._start_pause = _START_PAUSE
         self._begin()
         _handlers.add(self)
+        # Not looked at yet: ``dictConfig`` sets the levels of loggers when it has made the handlers.
+        levels.follow(self._levels_path)
         if self.config.supervisor.autostart and launch.needs_supervisor(self.config):
             self._start_supervisor(before)
 

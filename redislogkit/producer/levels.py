@@ -54,13 +54,18 @@ _next_look = 0.0  # monotonic; of `_on_collection`
 _monotonic: Final = time.monotonic
 
 
+def follow(path: str) -> None:
+    """From now on obey the file ``path``, with the next look."""
+    if path not in _files:
+        _files[path] = _UNREAD
+        if _on_collection not in gc.callbacks:
+            gc.callbacks.append(_on_collection)
+
+
 def look(path: str) -> None:
     """Obey the file ``path``, and the others that are followed. Costs a ``stat`` where nothing has changed. Never raises."""
     try:
-        if path not in _files:
-            _files[path] = _UNREAD
-            if _on_collection not in gc.callbacks:
-                gc.callbacks.append(_on_collection)
+        follow(path)
         _look()
     except Exception:  # of a machine that has run out of something; the next look is a second away
         return

@@ -49,7 +49,7 @@ RawEntry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
 _CREDENTIALS: Final = re.compile(r"//\S*@")
 #: Where in which of our scripts an error came up: nothing that a user could do anything with.
 _SCRIPT: Final = re.compile(r"\.? script: .*")
-_CHANGE: Final = re.compile(r"(\d{1,9}) (\d{1,15}) (.*)", re.DOTALL)
+_CHANGE: Final = re.compile(r"(\d{1,10}) (\d{1,15}) (.*)", re.DOTALL)
 
 #: Some connection errors are not wrapped, nor is what the library's parser makes of an answer that is none.
 _FAILURES: Final = (RedisError, OSError, ValueError)

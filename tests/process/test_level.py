@@ -39,6 +39,14 @@ PROGRAM = """
         os._exit(0)
 """
 
+#: A producer that starts meanwhile.
+NEW = """
+    import json, logging, sys
+    import redislogkit
+    redislogkit.configure(json.loads(sys.argv[1]))
+    print(logging.getLogger("shop").level)
+"""
+
 
 @pytest.fixture
 def tree(state_dir, stream_name, server_url):
@@ -73,6 +81,7 @@ def test_running_producers_obey_and_have_their_level_back(
     assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["shop", "DEBUG"]
     if seconds == 60:
         both(logging.WARNING, logging.DEBUG)
+        assert scripts.run(NEW, json.dumps(tree)).out == "10\n"
         assert command.main(["level", "shop", "--reset", "-c", config]) == 0
     both(logging.WARNING, logging.DEBUG, logging.WARNING)
     program.communicate("", timeout=10)
@@ -113,6 +122,8 @@ def test_what_keeps_the_records_away_all_the_same_is_named(tree, tmp_path, capsy
         (["shop", "DEBUGG"], "did you mean 'DEBUG'?"),
         (["--reset"], "--reset takes the NAME"),
         (["shop", "DEBUG", "--reset"], "--reset takes the NAME"),
+        (["", "DEBUG"], "the root logger is root"),
+        (["shop", "DEBUG", "--for", "31 days"], "at most 30d, got 31d"),
     ],
 )
 def test_wrong_usage_is_explained(config, arguments, text, capsys):

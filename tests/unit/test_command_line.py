@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 
@@ -207,3 +208,69 @@ def test_check_has_nothing_to_say_about_what_is_usual(tmp_path, capsys):
     )
     assert __main__.main(["check", str(path), "--strict"]) == 0
     assert not capsys.readouterr().err
+
+
+def test_a_command_that_is_nearly_right_is_named(capsys):
+    with pytest.raises(SystemExit) as ended:
+        __main__.main(["statsu"])
+    assert ended.value.code == 2
+    assert "did you mean 'status'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", __main__.COMMANDS, ids=lambda command: command.NAME)
+def test_every_command_has_help_with_its_exit_codes(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        __main__.main([command.NAME, "--help"])
+    assert ended.value.code == 0
+    assert "exit codes: 0" in capsys.readouterr().out
+
+
+def test_every_example_of_the_help_is_a_command_line_that_is_understood(capsys):
+    for command in __main__.COMMANDS:
+        with pytest.raises(SystemExit):
+            __main__.main([command.NAME, "--help"])
+        for line in capsys.readouterr().out.splitlines():
+            if line.startswith("  redislogkit "):
+                arguments = shlex.split(line.partition(" > ")[0].partition(" | ")[0], comments=True)[1:]
+                assert __main__.parser().parse_args(arguments).command == command.NAME
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_made_from_the_command_line(shell, capsys):
+    assert __main__.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(command.NAME in script for command in __main__.COMMANDS)
+
+
+def test_a_shell_completes_commands_options_and_files(tmp_path, capsys):
+    assert __main__.main(["completion", "bash"]) == 0
+    (tmp_path / "completion").write_text(capsys.readouterr().out)
+    (tmp_path / "shop.toml").write_text("")
+
+    def completed(*words):
+        line = " ".join(f'"{word}"' for word in ("redislogkit", *words))
+        code = (
+            f"source {tmp_path}/completion; COMP_WORDS=({line}); COMP_CWORD={len(words)}; "
+            '_shtab_redislogkit; echo "${COMPREPLY[@]}"'
+        )
+        return subprocess.run(
+            ["bash", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+        ).stdout.split()
+
+    assert completed("stat") == ["status"]
+    assert completed("level", "--f") == ["--for"]
+    assert completed("status", "sh") == ["shop.toml"]
+    assert completed("level", "-c", "sh") == ["shop.toml"]
+
+
+def test_completion_without_shtab_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert __main__.main(["completion", "bash"]) == 2
+    assert "pip install 'redislogkit[cli]'" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_gone_ends_it_quietly():
+    code = f"{sys.executable} -m redislogkit schema | head -c 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stderr == ""
+    assert done.stdout in ("{141\n", "{0\n")  # it may have written all before

@@ -13,6 +13,7 @@ import pytest
 from redislogkit import levels
 from redislogkit.levels import Change, Found
 from redislogkit.producer import levels as obeyed
+from redislogkit.producer.handler import SpoolHandler
 from redislogkit.ship.levels import LevelsFile
 
 NAME = "test_levels.shop"
@@ -152,6 +153,17 @@ def test_who_is_inside_of_logging_is_not_disturbed(path, logger):
         assert logger.level == logging.WARNING
     obeyed.look(path)
     assert logger.level == logging.DEBUG
+
+
+def test_a_handler_that_has_taken_no_record_follows_the_levels_until_it_is_closed(tmp_path, logger):
+    handler = SpoolHandler({"state_dir": str(tmp_path), "supervisor": {"autostart": False}})
+    try:
+        levels.write(str(tmp_path / "app" / "levels"), change())
+        obeyed._look()
+        assert logger.level == logging.DEBUG
+    finally:
+        handler.close()
+    assert logger.level == logging.WARNING
 
 
 def test_a_process_that_logs_nothing_looks_with_the_garbage_collector(path, logger, monkeypatch):
