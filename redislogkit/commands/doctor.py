@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         counts = [
             (sum(finding.severity == name for finding in found), name) for name in ("problem", "warning")
         ]
-        print(", ".join(text.plural(*count) for count in counts))
+        print(", ".join(findings.counted(*count) for count in counts))
     return common.EXIT_FAILED if worst == "problem" else common.EXIT_OK
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from redislogkit.commands.common import Commands
-    from redislogkit.config import Config
+    from redislogkit.config import Config, FileWriterConfig, TtyWriterConfig
     from redislogkit.levels import Change
     from redislogkit.stream.client import StreamClient
 
@@ -94,22 +94,32 @@ def _change(client: StreamClient, config: Config, name: str, level: int, seconds
         f"{name} is {common.level_name(level)} within a few seconds, "
         f"in all producers of stream {config.stream.name!r}, for {text.span(seconds)} (until {ends})"
     )
-    for note in _above(config, name, level):
+    for note in _notes(config, name, level):
         print(f"note: {note}", file=sys.stderr)
     return common.EXIT_OK
 
 
-def _above(config: Config, name: str, level: int) -> Iterator[str]:
-    """What keeps records of that level away although the logger lets them pass."""
+def _notes(config: Config, name: str, level: int) -> Iterator[str]:
+    """Say what keeps records of that level away although the logger lets them pass."""
+    if config.producer.level > level:
+        least = common.level_name(config.producer.level)
+        yield f"producer.level is {least}: what is below does not leave a producer"
+    refusals = {writer: _refusal(section, name, level) for writer, section in config.writers.items()}
+    takers = [writer for writer, why in refusals.items() if not why]
+    if takers and len(takers) < len(refusals):
+        yield f"of the writers, {', '.join(takers)} will write it"
+    elif not takers:
+        yield from (f"writers.{writer}.{why}" for writer, why in refusals.items())
+
+
+def _refusal(writer: FileWriterConfig | TtyWriterConfig, name: str, level: int) -> str:
     from redislogkit.selection import selects
 
-    if config.producer.level > level:
-        yield f"producer.level is {common.level_name(config.producer.level)}: what is below does not leave a producer"
-    for writer, section in config.writers.items():
-        if section.level > level:
-            yield f"writers.{writer}.level is {common.level_name(section.level)}: what is below is not written there"
-        elif name != "root" and not selects(section.loggers, name):
-            yield f"writers.{writer}.loggers leaves {name} out"
+    if writer.level > level:
+        return f"level is {common.level_name(writer.level)}: what is below is not written there"
+    if name != "root" and not selects(writer.loggers, name):
+        return f"loggers leaves {name} out"
+    return ""
 
 
 def _reset(client: StreamClient, name: str) -> int:

@@ -137,6 +137,7 @@ def _page(
 def _summary(config: Config, seen: Seen, style: Style) -> Iterator[str]:
     from redislogkit import identity
     from redislogkit.config_values import redact
+    from redislogkit.health.findings import counted
 
     name = style.paint(config.stream.name, "bold")
     if seen.supervisor is None:
@@ -152,14 +153,14 @@ def _summary(config: Config, seen: Seen, style: Style) -> Iterator[str]:
         slowest = max(map(seen.stream.behind, seen.stream.writers), default=0)
         share = 100 * slowest / config.stream.max_records
         yield (
-            f"stream: {text.number(seen.stream.added)} records so far, {text.plural(seen.stream.entries, 'entry')} in it, "
+            f"stream: {text.number(seen.stream.added)} records so far, {counted(seen.stream.entries, 'entry')} in it, "
             f"{text.number(slowest)} records wait ({share:.0f} % of max_records)"
         ).replace("entrys", "entries")
     states = seen.spools.states
     waiting = sum(spool.waiting for spool in states)
     alive = len({spool.facts.producer for spool in states if spool.alive})
     size = text.size(sum(spool.bytes for spool in states))
-    yield f"producers: {alive} alive; {text.plural(len(states), 'spool')}, {size}, {text.number(waiting)} records wait"
+    yield f"producers: {alive} alive; {counted(len(states), 'spool')}, {size}, {text.number(waiting)} records wait"
 
 
 def _children(seen: Seen) -> list[Any]:
@@ -202,6 +203,8 @@ def _child(child: Any) -> list[str | Cell]:
 
 
 def _producers(seen: Seen, style: Style) -> Iterator[str]:
+    from redislogkit.health.findings import counted
+
     states = sorted(seen.spools.states, key=lambda spool: (-spool.waiting, not spool.alive, spool.facts.pid))
     rows: list[list[str | Cell]] = [
         [
@@ -220,9 +223,7 @@ def _producers(seen: Seen, style: Style) -> Iterator[str]:
         ["PID", "PROCESS", "STATE", "WAITING", "WRITTEN", "SPOOL", "SINCE", "PRODUCER"], rows, style
     )
     if len(states) > _MOST_PRODUCERS:
-        yield style.paint(
-            f"... and {text.plural(len(states) - _MOST_PRODUCERS, 'spool')} more, in --json", "dim"
-        )
+        yield style.paint(f"... and {counted(len(states) - _MOST_PRODUCERS, 'spool')} more, in --json", "dim")
 
 
 # --- for programs ------------------------------------------------------------------------------------------

@@ -111,8 +111,3 @@ def size(number: float) -> str:
 def number(value: float) -> str:
     """Return a whole number with its thousands apart."""
     return f"{value:,.0f}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return ``1 spool``, ``2 spools``."""
-    return f"{number(count)} {noun}{'' if count == 1 else 's'}"

@@ -12,7 +12,7 @@ from redislogkit.config import Config, FileWriterConfig
 from redislogkit.config_values import redact
 from redislogkit.errors import RedislogkitError
 from redislogkit.health import folders, notes, overview, server
-from redislogkit.health.findings import Finding, ok, problem, warning
+from redislogkit.health.findings import Finding, counted, ok, problem, warning
 from redislogkit.health.overview import Seen
 from redislogkit.stream import address, server_binary
 from redislogkit.stream.client import StreamClient
@@ -202,8 +202,8 @@ def _of_processes(config: Config, seen: Seen) -> list[Finding]:
     for child in overview.children(seen):
         subject = child["name"] if child["name"] == child["kind"] else f"{child['kind']} {child['name']}"
         if subject not in told:
-            found.append(ok(subject, f"{child['state']}, restarted {child.get('restarts') or 0} times"))
+            found.append(ok(subject, f"{child['state']}, {counted(child.get('restarts') or 0, 'restart')}"))
     if "spools" not in told:
         waiting = sum(spool.waiting for spool in seen.spools.states)
-        found.append(ok("spools", f"{len(seen.spools.states)}, with {waiting:,} records on their way"))
+        found.append(ok("spools", f"{len(seen.spools.states)}, with {counted(waiting, 'record')} on the way"))
     return found

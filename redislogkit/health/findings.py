@@ -26,6 +26,11 @@ class Finding(NamedTuple):
         return self._asdict()
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 spool``, ``2,000 spools``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def ok(subject: str, text: str) -> Finding:
     """Nothing is to be done."""
     return Finding("ok", subject, text)

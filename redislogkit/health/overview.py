@@ -11,7 +11,7 @@ from redislogkit.config import Config
 from redislogkit.config_values import redact
 from redislogkit.errors import RedislogkitError
 from redislogkit.health import spools
-from redislogkit.health.findings import Finding, ok, problem, warning
+from redislogkit.health.findings import Finding, counted, ok, problem, warning
 from redislogkit.spool import doorbell
 from redislogkit.stream import address
 from redislogkit.stream.client import Overview, StreamClient, WriterState
@@ -186,7 +186,7 @@ def _of_supervisor(config: Config, seen: Seen) -> Iterator[Finding]:
     elif config.supervisor.autostart and not waiting and not alive:
         yield ok("supervisor", "none runs, and nobody logs here; the first application that does starts it")
     else:
-        text = f"none runs on this host; {waiting:,} records wait in {len(seen.spools.states)} spools"
+        text = f"none runs on this host; {counted(waiting, 'record')} in {counted(len(seen.spools.states), 'spool')} wait"
         yield problem("supervisor", text, start_advice(config))
 
 

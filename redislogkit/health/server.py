@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from redislogkit.config import Config
 from redislogkit.errors import StreamError
-from redislogkit.health.findings import Finding, ok, problem, warning
+from redislogkit.health.findings import Finding, counted, ok, problem, warning
 from redislogkit.stream import rights
 from redislogkit.stream.client import StreamClient
 from redislogkit.stream.server_binary import OLDEST_VERSION
@@ -23,6 +23,8 @@ class Facts(NamedTuple):
 
     info: Mapping[str, str]
     """Answer to ``INFO``; empty where this user may not ask."""
+    save: str | None
+    """When it takes snapshots, as ``CONFIG GET save`` says it; None where this user may not ask."""
     missing: Mapping[str, str]
     """Command → why this user may not use it."""
     round_trip: float
@@ -45,7 +47,7 @@ def look(client: StreamClient, stream: str) -> Facts:
         before = time.time()
         seconds, microseconds = client.ask("TIME")
         skew = int(seconds) + int(microseconds) / 1e6 - (before + time.time()) / 2
-    return Facts(_info(client), missing, round_trip, skew, _memory_of(client, stream))
+    return Facts(_info(client), _save(client), missing, round_trip, skew, _memory_of(client, stream))
 
 
 def _info(client: StreamClient) -> dict[str, str]:
@@ -58,6 +60,15 @@ def _info(client: StreamClient) -> dict[str, str]:
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else str(answer)
     pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
     return {name: value for name, _, value in pairs}
+
+
+def _save(client: StreamClient) -> str | None:
+    try:
+        answer = client.ask("CONFIG", "GET", "save")
+    except StreamError:
+        return None
+    values = list(answer.values()) if isinstance(answer, dict) else list(answer)[1::2]
+    return "".join(value.decode() if isinstance(value, bytes) else str(value) for value in values)
 
 
 def _memory_of(client: StreamClient, stream: str) -> int | None:
@@ -83,7 +94,7 @@ def findings(config: Config, facts: Facts) -> list[Finding]:
         *_of_role(facts.info),
         *_of_eviction(facts.info),
         *_of_memory(facts),
-        *_of_persistence(config, facts.info),
+        *_of_persistence(config, facts),
         *_of_clients(facts.info),
         *found,
     ]
@@ -123,7 +134,7 @@ def _of_role(info: Mapping[str, str]) -> Iterator[Finding]:
         yield problem("role", "it is a replica, and takes no records", "let redis.url name the master")
     else:
         replicas = _number(info, "connected_slaves")
-        yield ok("role", f"master with {replicas} replica{'' if replicas == 1 else 's'}")
+        yield ok("role", f"master with {counted(replicas, 'replica')}")
 
 
 def _of_eviction(info: Mapping[str, str]) -> Iterator[Finding]:
@@ -161,7 +172,8 @@ def _of_memory(facts: Facts) -> Iterator[Finding]:
         yield ok("memory", text)
 
 
-def _of_persistence(config: Config, info: Mapping[str, str]) -> Iterator[Finding]:
+def _of_persistence(config: Config, facts: Facts) -> Iterator[Finding]:
+    info = facts.info
     if info.get("aof_last_write_status", "ok") != "ok":
         yield problem(
             "persistence", "it can not write its append-only file, and refuses records", "look at its disk"
@@ -178,7 +190,7 @@ def _of_persistence(config: Config, info: Mapping[str, str]) -> Iterator[Finding
         else "nothing"
     )
     if config.producer.ack == "stream" and not aof:
-        text = f'it keeps {kept}, and with ack = "stream" a record is safe only as far as redis keeps it'
+        text = f'on disk: {kept}; with ack = "stream" a record is safe only as far as redis keeps it'
         yield warning(
             "persistence", text, 'CONFIG SET appendonly yes, or configure writers and ack = "writer"'
         )
@@ -188,7 +200,7 @@ def _of_persistence(config: Config, info: Mapping[str, str]) -> Iterator[Finding
             if config.producer.ack == "stream"
             else "; not needed, spools are kept until writers have written"
         )
-        yield ok("persistence", f"{kept}{why}")
+        yield ok("persistence", f"on disk: {kept}{why}")
 
 
 def _of_clients(info: Mapping[str, str]) -> Iterator[Finding]:

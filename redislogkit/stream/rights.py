@@ -39,6 +39,8 @@ _WITH_KEY_INSIDE: Final[dict[str, tuple[str, ...]]] = {
     "XGROUP DESTROY": ("XGROUP", "DESTROY", "{key}", "group"),
 }
 _WITHOUT_KEY: Final = ("PING", "TIME")
+#: What the client library sends when it connects: without the first there is no connection, so no probe is needed.
+_CONNECTING: Final = ("CLIENT SETNAME", "SELECT")
 _NO_DIGEST: Final = "0" * 40
 
 #: Every command that a user must be allowed.
@@ -60,7 +62,7 @@ def missing(client: StreamClient, stream: str) -> dict[str, str]:
 
 def rule(stream: str) -> str:
     """Return the rules of an ``ACL SETUSER`` with the keys and commands that a user needs, and no more."""
-    commands = " ".join(f"+{name.lower().replace(' ', '|')}" for name in COMMANDS)
+    commands = " ".join(f"+{name.lower().replace(' ', '|')}" for name in (*_CONNECTING, *COMMANDS))
     return f"resetkeys ~{stream} ~{{{stream}}}:redislogkit:* {commands}"
 
 

@@ -114,6 +114,10 @@ def test_what_keeps_the_records_away_all_the_same_is_named(tree, tmp_path, capsy
     assert "producer.level is INFO" in notes
     assert "writers.app.loggers leaves shop out" in notes
     assert "writers.errors.level is ERROR" in notes
+    tree["writers"]["all"] = {"type": "file", "path": "all.log"}
+    path.write_text(toml(tree), encoding="utf-8")
+    assert command.main(["level", "shop", "DEBUG", "-c", str(path)]) == 0
+    assert "of the writers, all will write it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

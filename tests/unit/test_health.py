@@ -213,7 +213,7 @@ GOOD = {
 
 
 def judged(config, facts=None, **info):
-    return server.findings(config, facts or server.Facts({**GOOD, **info}, {}, 0.001, 0.0, 1000))
+    return server.findings(config, facts or server.Facts({**GOOD, **info}, "", {}, 0.001, 0.0, 1000))
 
 
 def test_a_server_as_it_should_be_has_nothing_but_ok(config):
@@ -251,7 +251,7 @@ def test_with_ack_stream_a_server_has_to_keep_what_it_takes(config):
 
 
 def test_rights_clocks_and_distance_are_judged(config):
-    facts = server.Facts(GOOD, {"XADD": "no permission"}, 0.2, 60.0, None)
+    facts = server.Facts(GOOD, None, {"XADD": "no permission"}, 0.2, 60.0, None)
     told = {finding.subject: finding for finding in judged(config, facts)}
     assert told["rights"].severity == "problem"
     assert "XADD" in told["rights"].text
@@ -260,7 +260,7 @@ def test_rights_clocks_and_distance_are_judged(config):
 
 
 def test_a_server_that_does_not_tell_is_a_warning(config):
-    assert worst(judged(config, server.Facts({}, {}, 0.001, 0.0, None))) == "warning"
+    assert worst(judged(config, server.Facts({}, None, {}, 0.001, 0.0, None))) == "warning"
 
 
 @pytest.mark.parametrize(
