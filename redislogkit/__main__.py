@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import Final
 
-from redislogkit.commands import check, common, demo, drill, supervise, tail, verify, writers
+from redislogkit.commands import cat, check, common, demo, drill, supervise, tail, verify, writers
 from redislogkit.errors import RedislogkitError
 
 #: In the order of the help.
@@ -23,6 +23,7 @@ COMMANDS: Final[tuple[ModuleType, ...]] = (
     supervise,
     writers,
     tail,
+    cat,
     verify,
     drill,
 )

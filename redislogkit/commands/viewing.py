@@ -103,7 +103,8 @@ def wanted(options: argparse.Namespace) -> Filter:
 
 def formatter(options: argparse.Namespace, config: Config, default: FormatterConfig) -> FormatterConfig:
     """Return the formatter that the options name. Raises ``ConfigError``."""
-    from redislogkit.config import FormatterConfig
+    from msgspec.structs import replace
+
     from redislogkit.config_values import nearest
 
     name = options.formatter
@@ -111,8 +112,8 @@ def formatter(options: argparse.Namespace, config: Config, default: FormatterCon
         raise ConfigError(
             [f"--formatter is for text, got {name!r} beside --output json; leave out one of them"]
         )
-    if options.output == "json":
-        return FormatterConfig(type="json")
+    if options.output == "json":  # whatever else the formatter has, rules for what is not to be shown, stays
+        return replace(default, type="json", format=None, datefmt=None, style="%", optional_fields=())
     if name is None:
         return default
     if name not in config.formatters:
