@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import Final
 
-from redislogkit.commands import cat, check, common, demo, drill, supervise, tail, verify, writers
+from redislogkit.commands import cat, check, common, demo, drill, spool, supervise, tail, verify, writers
 from redislogkit.errors import RedislogkitError
 
 #: In the order of the help.
@@ -24,6 +24,7 @@ COMMANDS: Final[tuple[ModuleType, ...]] = (
     writers,
     tail,
     cat,
+    spool,
     verify,
     drill,
 )
