@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 demo, drill or verify have missed a record; 2 wrong usage 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import logging
 import re
@@ -314,6 +315,8 @@ def _values(section: Section, written: Mapping[str, Any]) -> dict[str, Any]:
         value = getattr(section, field.name)
         if value is None:
             continue
+        if isinstance(value, Mapping):
+            value = written.get(field.name, value)
         if isinstance(value, (str, tuple)) and not choices(field.type):
             value = _text(field.name, value, written.get(field.name))
         values[field.name] = _as_one_writes_it(field.type, value)
@@ -374,6 +377,10 @@ def _toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_key(name)} = {_toml(item)}' for name, item in value.items())} }}"
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)

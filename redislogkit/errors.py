@@ -8,6 +8,8 @@
     ├── SpoolError                      the spool can not be opened or written
     ├── CorruptDataError                bytes of a segment, entry or checkpoint that are not what they claim
     ├── EmbeddedServerError             the embedded server can not be found or does not start
+    ├── Reject                          raised by a user's writer: these records can not be written, ever
+    ├── TargetAwayError                 a user's writer has failed; the same records are tried again
     └── StreamError                     redis or valkey answered with an error
         ├── ServerAwayError             try again later: no connection, time-out, LOADING, OOM, READONLY, NOAUTH …
         ├── GroupMissingError           the stream or the writer's group is gone; make it again
@@ -18,6 +20,9 @@ everything else is reported.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 
 class RedislogkitError(Exception):
@@ -49,6 +54,39 @@ class CorruptDataError(RedislogkitError):
 
 class EmbeddedServerError(RedislogkitError):
     """The embedded server can not be found or does not start."""
+
+
+class Reject(RedislogkitError):  # noqa: N818 - it reads as what it does: ``raise Reject(...)``
+    """Raised by a user's writer: these records can not be written, now or later; they go to the dead-letter file.
+
+    Args:
+        reason: Why, for the dead-letter file.
+        records: Which ones of the batch. None of them named: the batch as a whole is refused; it is divided until
+            it is known which ones are refused on their own.
+        rest_written: The other records of the batch are written; by default they are tried again.
+
+    Example::
+
+        raise Reject("HTTP 400: no such field", [record])
+    """
+
+    def __init__(self, reason: str, records: Iterable[Any] = (), *, rest_written: bool = False) -> None:
+        self.reason = reason
+        self.records = tuple(records)
+        self.rest_written = rest_written
+        super().__init__(reason)
+
+
+class TargetAwayError(RedislogkitError):
+    """A user's writer has failed. ``pause`` says in how many seconds to try again.
+
+    ``alone`` says that whether it is the record's fault could be told if there were others.
+    """
+
+    def __init__(self, reason: str, pause: float, *, alone: bool = False) -> None:
+        self.pause = pause
+        self.alone = alone
+        super().__init__(reason)
 
 
 class StreamError(RedislogkitError):

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from typing import Final
 
 from redislogkit import encoding, identity, launch, locking, selection
-from redislogkit.config import Config, FileWriterConfig
+from redislogkit.config import Config, CustomWriterConfig, FileWriterConfig
 from redislogkit.ship.shipper import Shipper, ShipperSettings
 from redislogkit.spool.doorbell import Doorbell
 from redislogkit.stream import address
 from redislogkit.stream.client import TIMEOUT, StreamClient
+from redislogkit.supervisor import code
 from redislogkit.supervisor.child import EXIT_UNFINISHED, Link
 from redislogkit.writers import index
-from redislogkit.writers.base import Destination, Writer
+from redislogkit.writers.base import LEASE, Destination, Writer
 from redislogkit.writers.checkpoint import Checkpoint
+from redislogkit.writers.custom import CustomDestination
 from redislogkit.writers.file import FileDestination
 from redislogkit.writers.tty import TtyDestination
 
@@ -46,12 +48,21 @@ def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
     # Its predecessor, whose supervisor has just been killed, may still be at work on both.
     lock = locking.OwnedLock(f"{checkpoint}.lock", f"the checkpoint of writer {name!r}")
     lock.acquire(_PREDECESSOR_TIMEOUT)
+    if settings.filter or isinstance(settings, CustomWriterConfig):
+        code.prepare(config)
     destination: Destination
-    lock_timeout = 0.0
+    theirs: CustomDestination | None = None
+    lock_timeout, lease = 0.0, LEASE
     if isinstance(settings, FileWriterConfig):
         folder = index.folder(config.stream_dir, name)
         destination = FileDestination(settings, link.report, index_folder=folder)
         lock_timeout = settings.lock_timeout
+    elif isinstance(settings, CustomWriterConfig):
+        lease += settings.timeout
+        destination = theirs = code.destination(
+            config, name, link.report, lambda *done: writer.settle(*done), lambda: writer.stay_alive()
+        )
+        os.dup2(2, 1)  # what it prints goes where the supervisor's own log does
     else:
         destination = TtyDestination(settings)
     writer = Writer(
@@ -63,6 +74,9 @@ def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
         link.report,
         lock_timeout=lock_timeout,
         owner=f"{identity.host_name()}:{config.stream_dir}",
+        lease=lease,
+        filter=code.record_filter(config, name, link.report) if settings.filter else None,
+        rejected=lambda: theirs.rejected if theirs else 0,
     )
     writer.run(link.stopping, link.beat, drain_timeout=drain_timeout, abandoned=lambda: link.orphaned)
     return EXIT_UNFINISHED if writer.status().error else 0

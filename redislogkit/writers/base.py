@@ -30,7 +30,9 @@ from redislogkit.errors import (
     LeaseLostError,
     LockHeldError,
     RedislogkitError,
+    TargetAwayError,
 )
+from redislogkit.lines import Numbered
 from redislogkit.stream import entries
 from redislogkit.stream.client import Confirmation, RawEntry, StreamClient
 from redislogkit.trouble import Trouble
@@ -85,6 +87,8 @@ class WriterStatus(NamedTuple):
     """Newest entry written."""
     error: str
     """Why it waits, empty when it does not."""
+    rejected: int = 0
+    """Records in its dead-letter file since the start."""
 
 
 class Writer:
@@ -92,7 +96,9 @@ class Writer:
 
     A writer without a checkpoint begins behind the entry ``start_after``. One reading waits for up to
     ``block`` seconds; ``owner`` names the place whose processes may follow one another without waiting for
-    the lease's end. A destination that somebody else has locked is waited for ``lock_timeout`` seconds.
+    the lease's end, which lasts ``lease`` seconds without being kept. A destination that somebody else has
+    locked is waited for ``lock_timeout`` seconds. ``filter`` is asked for each record besides ``selects``;
+    ``rejected`` tells how many records the destination has set aside.
     """
 
     def __init__(
@@ -108,7 +114,17 @@ class Writer:
         block: float = _BLOCK,
         lock_timeout: float = 0.0,
         owner: str = "",
+        lease: float = LEASE,
+        filter: Callable[[Numbered], bool] | None = None,  # noqa: A002 - it is the key of the configuration
+        rejected: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._lease = lease
+        self._filter = filter
+        self._rejected = rejected
+        self._beat: Callable[[WriterStatus], None] = lambda status: None
+        self._settled = 0  # records of the present reading
+        self._not_before = 0.0
+        self._wants_company = False
         self._owner = owner
         self._token = 0
         self._kept = 0.0
@@ -145,6 +161,7 @@ class Writer:
 
         ``beat`` gets a status in each round; ``abandoned`` says that there is no time to read to the end.
         """
+        self._beat = beat
         self._checkpoint.open()
         if self._checkpoint.damage:
             self._report(self._checkpoint.damage)
@@ -168,7 +185,24 @@ class Writer:
 
     def status(self) -> WriterStatus:
         """Counts for the supervisor."""
-        return WriterStatus(self._written, self._checkpoint.entry_id.decode(), self._trouble.reason)
+        position = self._checkpoint.entry_id.decode()
+        return WriterStatus(self._written, position, self._trouble.reason, self._rejected())
+
+    def settle(self, reached: dict[str, int], count: int) -> None:
+        """Take note that the destination has ``count`` records more, each producer's up to ``reached``.
+
+        They do not come again, whatever happens to the rest of the reading.
+        """
+        checkpoint = self._checkpoint
+        checkpoint.commit(checkpoint.entry_id, checkpoint.total, self._destination.mark(), reached, [])
+        self._written += count
+        self._settled += count
+
+    def stay_alive(self) -> None:
+        """Beat, and keep the lease, within a reading that takes long. Raises ``LeaseLostError``."""
+        self._beat(self.status())
+        if self._client is not None:
+            self._keep_lease(self._client)
 
     def close(self) -> None:
         """Let go of destination, checkpoint and connection."""
@@ -209,8 +243,13 @@ class Writer:
     def _step(self, block: float) -> bool:
         """Read and write once; False when there was nothing to do."""
         try:
+            if self._not_before and self._pauses(block):
+                return False
             pause = self._destination.service()
             client = self._ready()
+            if self._wants_company:
+                self._wants_company = False
+                client.read(self._name, ">", 1, 0.0)  # it is pending from here on, and comes with the others
             wait = block if pause is None else min(block, pause)
             found = client.read(self._name, self._after, self._count, wait if self._after == ">" else 0.0)
             if not found and self._after != ">":
@@ -237,11 +276,31 @@ class Writer:
                     self._recover()
             self._wait_after(str(error))
             return False
+        except TargetAwayError as error:
+            self._after = "0"
+            self._not_before = time.monotonic() + error.pause
+            self._wants_company = error.alone
+            self._trouble.add(str(error), _PATIENCE)
+            return False
         except (RedislogkitError, OSError) as error:
             self._disconnect()
             self._in_doubt = self._in_doubt or isinstance(error, OSError)
             self._wait_after(str(error))
             return False
+
+    def _pauses(self, block: float) -> bool:
+        """Wait for up to ``block`` seconds, where the destination has asked for a pause; False when that is over.
+
+        When it is to end, what is left to do is tried more often.
+        """
+        left = self._not_before - time.monotonic()
+        if left <= 0:
+            self._not_before = 0.0
+            return False
+        if self._client is not None:
+            self._keep_lease(self._client)
+        time.sleep(min(left, block or _LONGEST_PAUSE))
+        return bool(block)
 
     def _ready(self) -> StreamClient:
         """Return a connection with the lease, with everything before settled."""
@@ -265,7 +324,7 @@ class Writer:
 
     def _take_lease(self, client: StreamClient) -> None:
         """Become the one that writes."""
-        token, holder = client.claim(self._name, self._owner, LEASE)
+        token, holder = client.claim(self._name, self._owner, self._lease)
         if not token:
             raise LeaseLostError(f"{holder} runs this writer; it stands by until that one is gone")
         self._token, self._kept = token, time.monotonic()
@@ -273,7 +332,7 @@ class Writer:
     def _compare_positions(self, client: StreamClient) -> None:
         """Take over what a predecessor on another host has published; publish what a new server does not know."""
         checkpoint = self._checkpoint
-        reading = Reading(checkpoint.seen, self._selects)
+        reading = Reading(checkpoint.seen, self._selects, self._filter)
         for producer, sequence in client.written(self._name).items():
             if sequence > checkpoint.seen(producer):
                 reading.skip(producer, sequence)
@@ -288,7 +347,7 @@ class Writer:
         now = time.monotonic()
         if now - self._kept < LEASE / 3:
             return
-        token, holder = client.claim(self._name, self._owner, LEASE, self._token)
+        token, holder = client.claim(self._name, self._owner, self._lease, self._token)
         if token != self._token:
             raise LeaseLostError(f"the lease has run out; {holder} has it now")
         self._kept = now
@@ -310,7 +369,7 @@ class Writer:
 
     def _handle(self, client: StreamClient, found: list[RawEntry]) -> None:
         checkpoint = self._checkpoint
-        reading = Reading(checkpoint.seen, self._selects)
+        reading = Reading(checkpoint.seen, self._selects, self._filter)
         total = checkpoint.total
         for entry_id, fields in found:
             total = max(total, entries.total(fields))
@@ -321,6 +380,7 @@ class Writer:
                 self._set_aside(entry_id, fields, error)
         last_id = found[-1][0]
         self._in_doubt = True
+        self._settled = 0
         self._destination.write(reading)
         if reading.ended:
             checkpoint.intend_end(reading.ended)
@@ -335,7 +395,7 @@ class Writer:
             self._retracting = True
             raise
         self._commit(last_id, total, reading)
-        self._written += len(reading.items)
+        self._written += len(reading.items) - self._settled
 
     def _commit(self, last_id: bytes, total: int, reading: Reading) -> None:
         mark = self._destination.mark()
