@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import io
 import re
 import sys
 import types
@@ -55,13 +56,27 @@ def carry(target: Callable[..., object]) -> str | Code:
     """Return what stands for ``target`` in a configuration. Raises ``ValueError`` with the reason where nothing can."""
     if name := _import_name(target):
         return name
-    import dill
-
     try:
-        pickled = dill.dumps(target, recurse=True)
+        pickled = _pickle(target)
     except Exception as error:  # whatever its parts raise
         raise ValueError(f"{type(error).__name__}: {error}".partition("\n")[0]) from None
     return Code(_shown(target), fingerprint(target), pickled)
+
+
+def _pickle(target: object) -> bytes:
+    import dill
+
+    class Pickler(dill.Pickler):  # type: ignore[misc]
+        """Leaves modules where they are; dill would take along the content of those that are not installed."""
+
+        def reducer_override(self, value: object) -> Any:
+            if isinstance(value, types.ModuleType) and value.__name__ != "__main__":
+                return importlib.import_module, (value.__name__,)
+            return NotImplemented
+
+    file = io.BytesIO()
+    Pickler(file, recurse=True).dump(target)
+    return file.getvalue()
 
 
 def find(reference: str | Code, key: str) -> Any:
