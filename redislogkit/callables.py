@@ -12,44 +12,21 @@ import functools
 import hashlib
 import importlib
 import io
-import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
-import msgspec
-
+from redislogkit.config_values import Code
 from redislogkit.errors import ConfigError
 
 #: Entry points under this name are user-made writers and filters.
 GROUP: Final = "redislogkit.writers"
 
-_NAME: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?::[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)?")
-_ENTRY_POINT: Final = re.compile(r"\w[\w.-]*")
 #: What a fingerprint looks at: levels of references, and values in all.
 _DEEPEST: Final = 12
 _MOST_PARTS: Final = 100_000
-
-
-class Code(msgspec.Struct, frozen=True):
-    """A callable that can not be imported."""
-
-    name: str
-    """For messages."""
-    fingerprint: str
-    """Equal for callables that do the same."""
-    pickled: bytes
-    """Made by dill; bound to this version of Python."""
-
-    def __repr__(self) -> str:
-        return f"<{self.name}>"
-
-
-def is_reference(text: str) -> bool:
-    """True for ``"package.module:name"`` and for what can be the name of an entry point."""
-    return bool(_NAME.fullmatch(text) if ":" in text else _ENTRY_POINT.fullmatch(text))
 
 
 def carry(target: Callable[..., object]) -> str | Code:

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import tomli
 
-from redislogkit.callables import Code
 from redislogkit.config_explain import Place, Problem, explain, find_places
 from redislogkit.config_reader import Reader
 from redislogkit.config_schema import (
@@ -31,6 +30,7 @@ from redislogkit.config_schema import (
     SupervisorConfig,
     TtyWriterConfig,
 )
+from redislogkit.config_values import Code
 from redislogkit.errors import ConfigError, CorruptDataError
 
 __all__ = [

@@ -10,7 +10,6 @@ from typing import Any, Final, TypeAlias, TypeVar
 import msgspec
 
 from redislogkit import zstd
-from redislogkit.callables import Code
 from redislogkit.config_explain import KeyPath, Problem, hint, rule, shown, unknown_key
 from redislogkit.config_schema import (
     VERSION,
@@ -32,6 +31,7 @@ from redislogkit.config_values import (
     LEVEL,
     PATH,
     REDACT,
+    Code,
     Kind,
     RefusedError,
     check_format,

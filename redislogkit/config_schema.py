@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from redislogkit.callables import Code
 from redislogkit.config_values import (
     CALLABLE,
     COLORS,
@@ -30,6 +29,7 @@ from redislogkit.config_values import (
     SIZE,
     URL,
     WHEN,
+    Code,
     Kind,
     redact,
 )

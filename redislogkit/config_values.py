@@ -18,8 +18,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from redislogkit import callables
-from redislogkit.callables import Code
 from redislogkit.record import Facts, attributes, build
 
 Style = Literal["%", "{", "$"]
@@ -60,6 +58,23 @@ _VARIABLE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*)
 _WHEN: Final = re.compile(r"[SMHD]|MIDNIGHT|W[0-6]", re.IGNORECASE)
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9a-f:.]+:[0-9a-f:.]*", re.IGNORECASE)
+
+
+_REFERENCE: Final = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|\w[\w.-]*"
+
+
+class Code(msgspec.Struct, frozen=True):
+    """A callable that can not be imported, as a configuration carries it. See `redislogkit.callables`."""
+
+    name: str
+    """For messages."""
+    fingerprint: str
+    """Equal for callables that do the same."""
+    pickled: bytes
+    """Made by dill; bound to this version of Python."""
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
 
 
 class RefusedError(ValueError):
@@ -352,13 +367,15 @@ def _parse_datefmt(value: Any) -> str:
 def _parse_callable(value: Any) -> str | Code:
     """Take the name of something importable, or something callable as it is."""
     if isinstance(value, str):
-        if not callables.is_reference(value):
+        if re.fullmatch(_REFERENCE, value) is None:
             raise RefusedError(f"must be {CALLABLE.noun}", 'write "package.module:name"')
         return value
     if isinstance(value, Code):
         return value
     if not callable(value):
         raise RefusedError(f"must be {CALLABLE.noun}")
+    from redislogkit import callables  # as below: an application that has no such thing need not load it
+
     try:
         return callables.carry(value)
     except ValueError as error:
@@ -371,7 +388,7 @@ def _parse_callable(value: Any) -> str | Code:
 def _parse_redact(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
         raise RefusedError(f"must be {REDACT.noun}")
-    from redislogkit import redaction  # as below: an application that names no rule need not load it
+    from redislogkit import redaction
 
     for item in value:
         if fault := redaction.check(item):

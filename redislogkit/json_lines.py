@@ -75,6 +75,8 @@ def nanoseconds(created: float) -> str:
 
 def json_value(value: Any) -> Any:
     """Return what JSON can take for ``value``, which came out of msgpack."""
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value).decode("utf-8", "backslashreplace")
     if isinstance(value, Mapping):
@@ -83,6 +85,8 @@ def json_value(value: Any) -> Any:
         return [json_value(item) for item in value]
     return value
 
+
+_SCALARS: Final = frozenset([str, int, float, bool, type(None)])
 
 # --- layouts -----------------------------------------------------------------------------------------------
 
@@ -106,30 +110,32 @@ def _plain(record: Record, facts: Facts, overrides: Mapping[str, Any]) -> dict[s
         "process_name": overrides.get("processName", facts.process_name),
         "thread": record.thread,
         "thread_name": record.thread_name,
-    }
-    if record.task_name is not None:
-        values["task"] = record.task_name
-    values |= {
+        "task": record.task_name,
         "host": facts.host,
         "file": record.pathname,
         "line": record.lineno,
         "function": record.function,
     }
-    if record.exc_text:
-        values["exception"] = record.exc_text
-        kind, message = exception_of(record.exc_text)
+    if values["task"] is None:
+        del values["task"]
+    if text := record.exc_text:
+        values["exception"] = text
+        kind, message = exception_of(text)
         if kind:
             values |= {"exception_type": kind, "exception_message": message}
     if record.stack_info:
         values["stack"] = record.stack_info
     for key, value in (record.extra or _NOTHING).items():
-        values[_free(key, values, _PLAIN_KEYS)] = json_value(value)
+        name = key
+        while name in _PLAIN_KEYS or name in values:
+            name += "_"
+        values[name] = json_value(value)
     return values
 
 
-def _free(name: str, *taken: Container[str]) -> str:
+def _free(name: str, taken: Container[str]) -> str:
     """Return ``name``, with ``_`` appended as often as it is taken."""
-    while any(name in names for names in taken):
+    while name in taken:
         name += "_"
     return name
 

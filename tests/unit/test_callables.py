@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from redislogkit import callables, config
-from redislogkit.callables import Code
+from redislogkit.config_values import Code
 from redislogkit.errors import ConfigError
 from tests.helpers.scripts import ROOT
 
