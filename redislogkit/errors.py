@@ -61,7 +61,7 @@ class Reject(RedislogkitError):  # noqa: N818 - it reads as what it does: ``rais
 
     Args:
         reason: Why, for the dead-letter file.
-        records: Which ones of the batch. None of them named: the batch as a whole is refused; it is divided until
+        records: Which ones of the batch, or which one. None of them named: the batch as a whole is refused; it is divided until
             it is known which ones are refused on their own.
         rest_written: The other records of the batch are written; by default they are tried again.
 
@@ -70,9 +70,9 @@ class Reject(RedislogkitError):  # noqa: N818 - it reads as what it does: ``rais
         raise Reject("HTTP 400: no such field", [record])
     """
 
-    def __init__(self, reason: str, records: Iterable[Any] = (), *, rest_written: bool = False) -> None:
+    def __init__(self, reason: str, records: Any = (), *, rest_written: bool = False) -> None:
         self.reason = reason
-        self.records = tuple(records)
+        self.records = tuple(records) if isinstance(records, Iterable) else (records,)
         self.rest_written = rest_written
         super().__init__(reason)
 

@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from redislogkit import logged
+from redislogkit import formatting, logged
 from redislogkit.config import CustomWriterConfig
 from redislogkit.errors import ConfigError, Reject, TargetAwayError
+from redislogkit.escaping import apply_multiline
 from redislogkit.logged import LoggedRecord
 from redislogkit.record import safe_str
 from redislogkit.writers import chunk
@@ -43,6 +44,7 @@ Target = Callable[[list[LoggedRecord]], object]
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 30.0
+_LONGEST_REASON: Final = 1000
 #: Suspects in a row that are taken for a target that is away; each time that nothing goes through it doubles.
 _FEWEST_SUSPECTS: Final = 2
 
@@ -128,6 +130,7 @@ class CustomDestination:
         self._alive = alive
         self._report = report
         self._view = logged.viewer(config.formatter)
+        self._redactor = formatting.redactor_of(config.formatter)
         self._target: Target | None = None
         self._close: Callable[[], object] = lambda: None
         self._done: set[str] = set()
@@ -156,7 +159,7 @@ class CustomDestination:
             with _time_limit(self._config.timeout):
                 self._close()
         except Exception as error:
-            self._report(f"its close() has failed: {_describe(error)}")
+            self._report(f"its close() has failed: {self._shown(_describe(error))}")
         self._target, self._close = None, lambda: None
 
     def write(self, reading: Reading) -> None:
@@ -216,7 +219,7 @@ class CustomDestination:
         self.rejected += len(fresh)
         record, reason = fresh[0]
         more = f", and {len(fresh) - 1} more" if len(fresh) > 1 else ""
-        self._report(f"rejected: {record!r}{more}: {reason}; see {self._dead_letters.path}")
+        self._report(f"rejected: record {record.id}{more}: {reason}; see {self._dead_letters.path}")
 
     def _away(self, reason: str, *, alone: bool = False) -> TargetAwayError:
         self._lone = alone
@@ -270,20 +273,32 @@ class CustomDestination:
             with _time_limit(self._config.timeout):
                 if self._target is None:
                     self._target, self._close = self._load()
-                self._target(list(records))
+                _make_sure_it_has_run(self._target(list(records)))
         except Reject as refusal:
-            ids = {getattr(record, "id", record) for record in refusal.records}
+            ids = {safe_str(getattr(record, "id", record)) for record in refusal.records}
             named = tuple(record for record in records if record.id in ids)
-            return _Failure(
-                safe_str(refusal.reason),
-                named,
-                refuses=True,
-                rest_written=refusal.rest_written and bool(named),
-            )
-        except Exception as error:
-            return _Failure(_describe(error))
+            rest_written = refusal.rest_written and bool(named)
+            return _Failure(self._shown(refusal.reason), named, refuses=True, rest_written=rest_written)
+        except (Exception, SystemExit) as error:
+            return _Failure(self._shown(_describe(error)))
         self._have_taken(records)
         return None
+
+    def _shown(self, reason: object) -> str:
+        """Return a reason, which may well quote a record, fit for a log and a file."""
+        text = " ".join(safe_str(reason).split())[:_LONGEST_REASON]
+        return apply_multiline(text if self._redactor is None else self._redactor.text(text), "escape")
+
+
+def _make_sure_it_has_run(result: object) -> None:
+    """Raise ``TypeError`` for a coroutine and the like: nothing has happened yet, and the records would be lost."""
+    if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise TypeError(
+            f"it must have written the records when it returns, and has returned a {type(result).__name__}; "
+            "call asyncio.run() in it"
+        )
 
 
 @contextlib.contextmanager
@@ -306,7 +321,7 @@ def _describe(error: BaseException) -> str:
     """Return type, text and place of an error, on one line."""
     frames = traceback.extract_tb(error.__traceback__)
     place = next((f", {frame.filename}:{frame.lineno}" for frame in frames if _is_theirs(frame.filename)), "")
-    said = " ".join(safe_str(error).split())[:500]
+    said = safe_str(error)[: _LONGEST_REASON // 2]
     return f"{type(error).__name__}: {said}{place}" if said else f"{type(error).__name__}{place}"
 
 

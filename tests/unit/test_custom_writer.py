@@ -28,7 +28,7 @@ class Target:
     def __init__(self) -> None:
         self.taken: list[str] = []
         self.calls: list[list[str]] = []
-        self.bad: dict[str, Exception] = {}
+        self.bad: dict[str, BaseException] = {}
         self.away = 0
         self.closed = 0
 
@@ -249,6 +249,54 @@ def test_a_call_that_does_not_return_is_interrupted(run):
     run.go()
     assert run.taken == ["a"]
     assert time.monotonic() - began < 5
+
+
+async def never_awaited(records):
+    raise AssertionError(records)
+
+
+def never_begun(records):
+    yield records
+
+
+@pytest.mark.parametrize("target", [never_awaited, never_begun])
+def test_a_call_that_has_done_nothing_yet_has_taken_nothing(run, target):
+    run.target = target
+    run.settings["max_attempts"] = 1000
+    run.stream.add((A, 1, items("a")))
+    run.go(drain_timeout=0.05)
+    assert run.checkpoint.seen("aaaa") == 0
+
+
+def test_an_exit_is_a_failure_as_any_other(run):
+    run.target.bad = {"m1": SystemExit(3)}
+    run.stream.add((A, 1, items("m0", "m1", "m2")))
+    run.go()
+    assert run.target.taken == ["m0", "m2"]
+
+
+def test_a_reason_can_neither_forge_a_line_nor_tell_a_secret(run):
+    run.settings["formatter"] = FormatterConfig(redact=("password",))
+    run.target.bad = {"m1": Reject("bad\n2026-11-22 forged \x1b[2J password=hunter2")}
+    run.stream.add((A, 1, items("m0", "m1", "m2")))
+    run.go()
+    assert run.dead() == [("m1", "bad 2026-11-22 forged \\x1b[2J password=***")]
+    assert all(line.isprintable() for line in run.reports)
+
+
+def test_one_record_may_be_rejected_without_a_list(run):
+    refused = []
+
+    def target(records):
+        if records[0].message == "m0":
+            refused.append(records[0].message)
+            raise Reject("no", records[0])
+
+    run.target = target
+    run.stream.add((A, 1, items("m0", "m1")))
+    run.go()
+    assert run.dead() == [("m0", "no")]
+    assert refused == ["m0"]
 
 
 def test_a_dead_letter_file_that_can_not_be_written_loses_nothing(run):
