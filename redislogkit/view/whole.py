@@ -216,7 +216,7 @@ def _key(entry_id: str) -> tuple[int, int]:
 
 def as_json(line: Line) -> dict[str, object]:
     """Return what a text line shows, by the names that JSON lines have."""
-    from redislogkit.formatting import utc_timestamp
+    from redislogkit.rendering import timestamp
     from redislogkit.view.filter import ALIASES
 
     if line.shown is None:
@@ -224,4 +224,4 @@ def as_json(line: Line) -> dict[str, object]:
     names = {attribute: name for name, attribute in ALIASES.items() if name != "pid"}
     values = {names.get(name, name): value for name, value in line.shown.items()}
     created = values.pop("created", None)
-    return {"timestamp": utc_timestamp(created), **values} if isinstance(created, float) else values
+    return {"timestamp": timestamp(created), **values} if isinstance(created, float) else values
