@@ -14,6 +14,7 @@ from redislogkit.view.filter import Filter
 from redislogkit.view.follow import Follower
 from redislogkit.view.seen import Seen, decode, seen
 from tests.helpers.looking import FACTS, LookedAt, entry, record
+from tests.helpers.waiting import wait_until
 
 ZONE = timezone(timedelta(hours=2))
 NOW = datetime(2026, 11, 28, 9, 0, tzinfo=ZONE).timestamp()
@@ -290,6 +291,42 @@ def test_a_gap_that_the_producer_explains_is_no_surprise():
     assert "3 records dropped, sequences 6 to 8" in shown[0]
     assert shown[1:] == ["m9"]
     assert following.said == []
+
+
+def test_entries_are_fetched_ahead_of_a_slow_reader_up_to_a_bound():
+    server = LookedAt()
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        del server.entries[:]  # the writers are done with it
+        server.entries.append(entry(ids(looks), looks, [record(f"m{looks}")]))
+
+    server.meanwhile = look
+    following = Following(server)
+    following.follower.fetch_ahead(max_bytes=2_000)
+    wait_until(lambda: looks > 5, what="it has fetched")
+    shown: list[str] = []
+    while len(shown) < 50:
+        shown += following.read()
+    following.follower.close()
+    first = int(shown[0][1:])
+    assert shown == [f"m{n}" for n in range(first, first + len(shown))]
+    assert following.said == []
+
+
+def test_what_ends_the_fetching_reaches_the_reader():
+    server = LookedAt()
+
+    def refuse() -> None:
+        raise ConfigError(["redis.url must be another one"])
+
+    server.meanwhile = refuse
+    following = Following(server)
+    following.follower.fetch_ahead()
+    with pytest.raises(ConfigError):
+        wait_until(following.read, what="it is told")
 
 
 def test_an_entry_that_is_none_of_ours_is_told_and_passed_over():
