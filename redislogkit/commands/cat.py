@@ -76,6 +76,10 @@ def run(options: argparse.Namespace) -> int:
                 wanted,
                 reports,
                 lambda: StreamClient(address.resolve(config), config.stream.name),
+                plain=options.output == "text"
+                and not options.formatter
+                and not stdout.colour
+                and len(options.writer) < 2,
             )
             shows[name] = _shower(options, config, whole, name, stdout)
             _check(whole, wanted, name, several=len(options.writer) > 1)
