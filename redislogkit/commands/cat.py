@@ -232,7 +232,8 @@ def _conclude(config: Config, name: str, whole: Whole, reports: viewing.Reports)
             reports(f"the embedded server does not run, and {waiting}: see 'redislogkit spool ls'")
     elif whole.away:
         reports(
-            f"redis.url: no answer from {config.redis.safe_url}: what is not in the files yet is missing ({whole.away})"
+            f"redis.url: no answer from {config.redis.safe_url}: what is not in the files yet is missing ({whole.away}); "
+            "what waits on this host is shown by 'redislogkit spool show'"
         )
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from redislogkit.config_values import RefusedError
 from redislogkit.errors import ConfigError, ServerAwayError
-from redislogkit.record import End, Loss
+from redislogkit.record import End, Loss, encode
+from redislogkit.stream import records
+from redislogkit.stream.batch import RawRun
 from redislogkit.view import moments
 from redislogkit.view.filter import Filter
 from redislogkit.view.follow import Follower
@@ -182,6 +184,18 @@ def messages(found: list[Seen]) -> list[str]:
 def test_it_begins_at_the_oldest_entry_and_says_which_one_has_brought_a_record():
     (first, *_) = Follower(stream().connect, print).read()  # type: ignore[arg-type]
     assert (first.record.message, first.facts, first.sequence, first.entry_id) == ("m1", FACTS, 1, ids(1))
+
+
+def test_both_layouts_are_followed_also_records_of_other_programs():
+    one = record("plain", extra={"request_id": 7})
+    (made,) = records.encoder(lambda r, f, q: r.message)([RawRun(FACTS, 3, [encode(one)])])
+    fields = dict(zip(made.fields[::2], made.fields[1::2], strict=True))
+    foreign = {b"message": b"of another program", b"level": b"ERROR", b"levelno": b"40", b"name": b"other"}
+    server = LookedAt((ids(1).encode(), fields), (ids(2).encode(), foreign), (ids(3).encode(), foreign))
+    ours, *others = Follower(server.connect, print).read()  # type: ignore[arg-type]
+    assert (ours.record, ours.facts, ours.sequence, ours.entry_id) == (one, FACTS, 3, ids(1))
+    assert messages(others) == ["of another program"] * 2
+    assert others[0].record.levelno == 40
 
 
 def test_from_the_end_on_only_what_comes_later_is_seen():
