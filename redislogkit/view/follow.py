@@ -155,7 +155,7 @@ class Follower:
 
     def fetch_ahead(self, max_bytes: int = AHEAD) -> None:
         """From now on have a thread fetch entries, up to ``max_bytes`` ahead of `read`; it ends with `close`."""
-        self._ahead = _Ahead(self._fetch, max_bytes)
+        self._ahead = _Ahead(self._fetch, self._disconnect, max_bytes)
         self._ahead.start()
 
     def read(self, block: float = LONGEST_BLOCK) -> list[Seen]:
@@ -244,9 +244,12 @@ class Follower:
 class _Ahead(threading.Thread):
     """Fetches entries and keeps up to ``max_bytes`` of them until they are taken."""
 
-    def __init__(self, fetch: Callable[[float], list[RawEntry]], max_bytes: int) -> None:
+    def __init__(
+        self, fetch: Callable[[float], list[RawEntry]], disconnect: Callable[[], None], max_bytes: int
+    ) -> None:
         super().__init__(name="redislogkit-follower", daemon=True)
         self._fetch = fetch
+        self._disconnect = disconnect
         self._room = max_bytes
         self._changed = threading.Condition()
         self._readings: deque[list[RawEntry]] = deque()
@@ -268,6 +271,8 @@ class _Ahead(threading.Thread):
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
+        finally:
+            self._disconnect()
 
     def take(self, block: float) -> list[RawEntry]:
         """Return the oldest reading; none where there is none within ``block`` seconds."""

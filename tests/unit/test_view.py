@@ -325,6 +325,7 @@ def test_entries_are_fetched_ahead_of_a_slow_reader_up_to_a_bound():
     while len(shown) < 50:
         shown += following.read()
     following.follower.close()
+    wait_until(lambda: server.closed == server.connections == 1, what="its connection is closed")
     first = int(shown[0][1:])
     assert shown == [f"m{n}" for n in range(first, first + len(shown))]
     assert following.said == []
