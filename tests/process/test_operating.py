@@ -258,7 +258,7 @@ def test_processes_have_titles_and_keep_their_names(state_dir, reaped):
     process = supervision.start()
     titles = {found.name(pid): title(pid) for pid in (process.pid, *supervision.children().values())}
     assert titles == {
-        "rlk-supervisor": "redislogkit: supervisor (app)",
+        "redislogkit": "redislogkit: supervisor (app)",
         "rlk-server": "redislogkit: server (app)",
         "rlk-shipper": "redislogkit: shipper (app)",
         "rlk-w-app": "redislogkit: writer app (app)",
