@@ -29,6 +29,7 @@ from redislogkit.config_schema import (
     StreamConfig,
     SupervisorConfig,
     TtyWriterConfig,
+    WriterConfig,
 )
 from redislogkit.errors import ConfigError, CorruptDataError
 
@@ -43,6 +44,7 @@ __all__ = [
     "StreamConfig",
     "SupervisorConfig",
     "TtyWriterConfig",
+    "WriterConfig",
     "digest",
     "from_bytes",
     "load",

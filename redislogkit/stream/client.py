@@ -19,10 +19,16 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 from redis.retry import Retry
 
 from redislogkit.errors import ConfigError, GroupMissingError, LeaseLostError, ServerAwayError
+from redislogkit.levels import Change, Found
 from redislogkit.stream.batch import Entry
 
 #: Seconds that a command may take, and the part of it that a reading waits at most.
@@ -51,7 +57,7 @@ RawEntry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
 _CREDENTIALS: Final = re.compile(r"//\S*@")
 #: Where in which of our scripts an error came up: nothing that a user could do anything with.
 _SCRIPT: Final = re.compile(r"\.? script: .*")
-
+_CHANGE: Final = re.compile(r"(\d{1,10}) (\d{1,15}) (.*)", re.DOTALL)
 
 #: Some connection errors are not wrapped, nor is what the library's parser makes of an answer that is none.
 _FAILURES: Final = (RedisError, OSError, ValueError)
@@ -94,6 +100,38 @@ class WokenError(Exception):
     """There is something else to do than to wait for records."""
 
 
+class WriterState(NamedTuple):
+    """How far a registered writer has come."""
+
+    position: str
+    """Newest entry that it has written."""
+    total: int
+    """Items that the stream had had in all with that entry."""
+    holder: str
+    """Who holds its lease, or has held it last; empty: nobody yet."""
+    lease_ends: float
+    """When that lease ends, or has ended: epoch seconds by the server's clock."""
+    unread_since: float | None
+    """When the first entry that it has not written was added, by the same clock; None: it has written all."""
+
+
+class Overview(NamedTuple):
+    """What the server tells of the stream as a whole."""
+
+    now: float
+    """The server's clock, epoch seconds."""
+    entries: int
+    added: int
+    """Items that were ever added."""
+    overflow: int
+    """Records that were ever dropped from the stream, for want of a writer."""
+    writers: dict[str, WriterState]
+
+    def behind(self, writer: str) -> int:
+        """Items that ``writer`` has not written yet."""
+        return max(self.added - self.writers[writer].total, 0)
+
+
 class StreamClient:
     """One connection to one stream. Not for several threads at once.
 
@@ -105,6 +143,7 @@ class StreamClient:
         self._seqs = f"{{{stream}}}:redislogkit:sequences"
         self._writers = f"{{{stream}}}:redislogkit:writers"
         self._leases = f"{{{stream}}}:redislogkit:leases"
+        self._levels = f"{{{stream}}}:redislogkit:levels"
         self._pool = _pool(url, timeout)
         self._longest_wait = _WAITING * timeout
         self._redis: redis.Redis | None = None
@@ -214,6 +253,20 @@ class StreamClient:
             self._stored.pop(producer, None)
         self._call("HDEL", self._seqs, *producers)
 
+    def levels(self) -> Found | None:
+        """Return the levels that loggers have for a while; None when the server refuses to tell.
+
+        That is worth nothing else: a shipper whose rights do not reach that far ships all the same.
+        """
+        source, _ = _scripts("levels")
+        try:
+            now, *found = self._execute("EVAL", source, 1, self._levels)
+        except ResponseError:
+            return None
+        except _FAILURES as error:
+            raise _translated(error) from None
+        return Found(int(now) / 1000, dict(filter(None, map(_change, found[::2], found[1::2]))))
+
     # -- the writers' side ----------------------------------------------------------------------
 
     def join(self, writer: str, after: str = "0") -> None:
@@ -312,12 +365,62 @@ class StreamClient:
             raise GroupMissingError(_UNPUBLISHED_TEXT)
         self._confirmed[writer] = mark
 
+    # -- levels ---------------------------------------------------------------------------------
+
+    def set_level(self, logger: str, level: int, seconds: float, who: str) -> float:
+        """Have ``logger`` at ``level`` in all producers for so many seconds; return the end by the server's clock."""
+        arguments = [logger, level, max(1, int(seconds * 1000)), who]
+        return int(self._script("level", [self._levels], arguments)) / 1000
+
+    def reset_level(self, logger: str) -> bool:
+        """Take back what `set_level` has done; False if there is nothing to take back."""
+        return bool(self._call("HDEL", self._levels, logger))
+
+    # -- looking at it --------------------------------------------------------------------------
+
+    def overview(self) -> Overview:
+        """Return how much there is in the stream, and how far its writers are."""
+        keys = [self._stream, self._seqs, self._writers, self._leases]
+        now, entries, added, trimmed, overflow, *rest = self._script("overview", keys, [])
+        rows = [[_text(value) for value in rest[at : at + 4]] for at in range(0, len(rest), 4)]
+        return Overview(
+            int(now) / 1000,
+            int(entries),
+            max(int(added), int(trimmed)),  # a server that has lost its memory counts on from what is trimmed
+            int(overflow),
+            {name: _writer_state(*values) for name, *values in rows},
+        )
+
+    def ask(self, *command: Any) -> Any:
+        """Run a command of an inspection. Raises ``StreamError`` with what the server says."""
+        return self._call(*command)
+
+    def may(self, *command: Any) -> str:
+        """Run a command to see whether this user has the right to; return what the server refuses it with, or "".
+
+        Any other error of the command is no answer to that. Raises ``ServerAwayError``.
+        """
+        try:
+            self._execute(*command)
+        except NoPermissionError as error:
+            return _without_credentials(str(error))
+        except ResponseError:
+            return ""
+        except _FAILURES as error:
+            raise _translated(error) from None
+        return ""
+
+    def own_keys(self) -> tuple[str, ...]:
+        """The stream and the keys beside it, without those of single writers."""
+        return (self._stream, self._seqs, self._writers, self._leases, self._levels)
+
     # -- the stream as a whole ------------------------------------------------------------------
 
     def delete_stream(self) -> None:
         """Delete the stream and everything kept beside it."""
         names = self.registered_writers()
-        self._call("DEL", self._stream, self._seqs, self._writers, self._leases, *map(self._written, names))
+        beside = (self._seqs, self._writers, self._leases, self._levels, *map(self._written, names))
+        self._call("DEL", self._stream, *beside)
 
     def close(self) -> None:
         """Close the connection."""
@@ -375,6 +478,25 @@ def _pairs(fields: Any) -> dict[bytes, bytes]:
     return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
+def _change(name: Any, value: Any) -> tuple[str, Change] | None:
+    """Return a logger and its level as they stand in redis; None for what none of us has put there."""
+    match = _CHANGE.fullmatch(_text(value))
+    return match and (_text(name), Change(int(match[1]), int(match[2]) / 1000, match[3]))
+
+
+def _writer_state(value: str, lease: str, unread: str) -> WriterState:
+    position, _, total = value.partition(" ")
+    _, _, rest = lease.partition(" ")
+    ends, _, holder = rest.partition(" ")
+    return WriterState(
+        position,
+        int(total) if total.isdecimal() else 0,
+        "" if holder == "nobody" else holder.removesuffix(" late"),
+        int(ends) / 1000 if ends.isdecimal() else 0.0,
+        int(unread.partition("-")[0]) / 1000 if unread else None,
+    )
+
+
 def _translated(error: Exception) -> Exception:
     # The original is not chained: its text, or that of its own cause, may hold what `text` no longer does.
     text = _SCRIPT.sub("", _without_credentials(str(error))) or type(error).__name__
@@ -392,7 +514,7 @@ def _without_credentials(text: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 @cache

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from redislogkit import record
+from redislogkit import levels, record
+from redislogkit.levels import Change, Found
 from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.ship import shipper as shipping
 from redislogkit.ship import spools
@@ -846,3 +847,24 @@ def test_with_the_server_away_and_everything_safe_a_drain_ends_at_once(bench):
     until(shipper, lambda: end.position(True) == 1)
     bench.server.away = True
     assert shipper.run(lambda: True, drain_timeout=3600)
+
+
+# -- levels that somebody has changed for a while ----------------------------------------------------
+
+
+def test_a_changed_level_comes_to_the_producers_of_the_host(bench, tmp_path):
+    path = str(tmp_path / "levels")
+    shipper = bench.shipper(levels=path)
+    bench.server.levels = Found(time.time(), {"shop": Change(10, time.time() + 60, "me")})
+    until(shipper, lambda: os.path.exists(path))
+    assert levels.read(path)["shop"].level == 10
+
+
+def test_a_server_that_does_not_tell_levels_takes_records_all_the_same(bench, tmp_path):
+    path = str(tmp_path / "levels")
+    levels.write(path, {"shop": Change(10, time.time() + 60, "me")})
+    bench.server.levels = None
+    shipper = bench.shipper(levels=path)
+    log(bench.producer("a"), 1)
+    until(shipper, bench.shipped)
+    assert "shop" in levels.read(path)

@@ -1,0 +1,109 @@
+"""What the commands share: exit codes, the option for the configuration, types of arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+#: What a shell reports for a program that a closed pipe has ended.
+EXIT_CLOSED_PIPE: Final = 141
+
+CONFIG_HELP: Final = "configuration file (default: $REDISLOGKIT_CONFIG, else log.toml)"
+
+
+def add_parser(
+    commands: Commands, name: str, summary: str, *, examples: str = "", exit_codes: str = "", about: str = ""
+) -> argparse.ArgumentParser:
+    """Add the parser of a command. ``examples`` are lines of a shell, ``about`` is the text above the options."""
+    parts = [
+        f"examples:\n{_indented(examples)}" if examples else "",
+        exit_codes and f"exit codes: {exit_codes}",
+    ]
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=about or f"{summary[:1].upper()}{summary[1:]}.",
+        epilog="\n\n".join(part for part in parts if part),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line.strip()}" for line in text.strip().splitlines())
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the configuration as an argument that may be left out."""
+    parser.add_argument("config", nargs="?", help=CONFIG_HELP)
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """Add the configuration as an option, for a command that has arguments of its own."""
+    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+
+
+def positive(text: str) -> float:
+    """Return a number above 0, for an argument."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
+    return number
+
+
+def count(text: str) -> int:
+    """Return a whole number, 0 included, for an argument."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return number
+
+
+def duration(value: str) -> float:
+    """Return seconds above 0, for an argument such as ``90s``, ``10m`` or ``2 hours``."""
+    from redislogkit.config_values import DURATION, RefusedError
+
+    try:
+        seconds: float = DURATION.parse(value)
+    except RefusedError as error:
+        raise argparse.ArgumentTypeError(f"{error.rule}, got {value!r}") from None
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"must be more than 0, got {value!r}")
+    return seconds
+
+
+def level(value: str) -> int:
+    """Return a level by its name or number. Raises ``ConfigError``."""
+    from redislogkit.config_values import LEVEL, RefusedError
+    from redislogkit.errors import ConfigError
+
+    try:
+        number: int = LEVEL.parse(value)
+    except RefusedError as error:
+        hint = f"; {error.hint}" if error.hint else ""
+        raise ConfigError([f"LEVEL {error.rule}, got {value!r}{hint}"]) from None
+    return number
+
+
+def level_name(number: int) -> str:
+    """Return the name of a level, as ``logging`` has it."""
+    import logging
+
+    return str(logging.getLevelName(number))
+
+
+def user() -> str:
+    """Return the name of who runs this, or the number where there is none."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.geteuid())
