@@ -267,6 +267,7 @@ class Manager:
             "config": self._config.source,
             "config_loaded": self._loaded,
             "config_error": self._config_error,
+            "reloading": self._changing is not None,
             "launched": self._launched,
             "dropped": dict(self._shipper.status.get("dropped", ())),
             "children": [each.facts() for each in self._children],
