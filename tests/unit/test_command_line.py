@@ -125,9 +125,9 @@ def test_a_command_is_needed(capsys):
     assert "COMMAND" in capsys.readouterr().err
 
 
-def test_supervise_ends_with_2_for_a_missing_configuration(tmp_path, capsys):
+def test_supervise_ends_with_2_for_a_missing_configuration(tmp_path, capfd):
     assert __main__.main(["supervise", str(tmp_path / "none.toml")]) == 2
-    assert "there is no such file" in capsys.readouterr().err
+    assert "there is no such file" in capfd.readouterr().err
 
 
 def test_the_module_tells_its_version_without_redis():
