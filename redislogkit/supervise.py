@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _foreground(source: str | None) -> int:
     config = configuration.load(source)
     launch.prepare(config)
+    launch.supervised = config.stream_dir
     log = Log(config.supervisor.log)
 
     def reload() -> Config:
@@ -71,6 +72,7 @@ def _launched() -> int:
     with open(launch.CONFIG_FD, "rb") as file:
         config = configuration.from_bytes(file.read())
     os.set_inheritable(launch.START_LOCK_FD, False)
+    launch.supervised = config.stream_dir
     os.chdir(config.stream_dir)
     manager = Manager(config, Log(config.supervisor.log, bounded=True), launched=True)
     manager.acquire(_PREDECESSOR_TIMEOUT)

@@ -404,7 +404,7 @@ class Manager:
             child.load_modules()
             # By the last word our tools know one that may be ended.
             launched = " --launched" if self._launched else ""
-            title.give("rlk-supervisor", f"redislogkit: supervisor ({self._config.stream.name}){launched}")
+            title.give("redislogkit", f"redislogkit: supervisor ({self._config.stream.name}){launched}")
 
     def _leave_behind(self) -> None:
         """In a child: close what only the supervisor may hold."""

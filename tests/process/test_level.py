@@ -23,7 +23,7 @@ PROGRAM = """
         while True:
             if log.level != level:
                 level = log.level
-                os.write(1, f"{who} {level}\n".encode())  # at once, also beside the other
+                os.write(1, f"{who} {level}\\n".encode())  # at once, also beside the other
             if who == "busy":
                 log.warning("again")
             else:

@@ -23,6 +23,7 @@ from redislogkit.stream.client import StreamClient
 from stress import checker
 from stress import processes as found
 from tests.helpers import processes
+from tests.helpers.pages import blocks
 from tests.helpers.processes import is_running
 from tests.helpers.scripts import ROOT
 from tests.helpers.supervision import PRODUCER, Producers, Supervision
@@ -57,7 +58,7 @@ class Asked:
 
 
 @pytest.fixture
-def service_manager(monkeypatch, state_dir) -> Iterator[list[str]]:
+def service_manager(monkeypatch, state_dir) -> Iterator[Told]:
     """What a service manager is told, line by line; ask `hear` for more."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(f"{state_dir}/notify")
@@ -94,7 +95,9 @@ class Told(list[str]):
         return self
 
 
-def test_a_reload_touches_only_what_has_changed_and_loses_nothing(state_dir, scripts, service_manager):
+def test_a_reload_touches_only_what_has_changed_and_loses_nothing(
+    state_dir, scripts, service_manager, monkeypatch, capsys
+):
     supervision = Supervision(state_dir, **FOREGROUND)
     writers = supervision.sections["writers"]
     folder = Path(supervision.path).parent
@@ -129,9 +132,9 @@ def test_a_reload_touches_only_what_has_changed_and_loses_nothing(state_dir, scr
         False,
     ]
     assert asked("status")["config_error"] == ""
-    told = ",".join(service_manager.hear())
-    assert re.search(r"READY=1.*RELOADING=1,MONOTONIC_USEC=\d+.*READY=1", told)
-    assert told.count("WATCHDOG=1") > 2
+    steps = re.compile(r"READY=1.*RELOADING=1,MONOTONIC_USEC=\d+.*READY=1")
+    wait_until(lambda: steps.search(",".join(service_manager.hear())), what="it is ready again")
+    assert service_manager.count("WATCHDOG=1") > 2
 
     # What was removed has all that was logged before, and no longer holds the stream back.
     config = configuration.load(supervision.sections)
@@ -144,6 +147,11 @@ def test_a_reload_touches_only_what_has_changed_and_loses_nothing(state_dir, scr
         for worker in ("w0", "w1")
     }
     assert checker.check(old, written, "r").ok
+
+    monkeypatch.chdir(state_dir)
+    (example,) = blocks(ROOT / "docs" / "operations.md", "python")
+    exec(compile(example, "operations.md", "exec"))
+    assert "app running 0 \n" in capsys.readouterr().out
 
     # Rotation and opening again, with nothing that has to be written.
     counts = producers.finish()
@@ -250,7 +258,7 @@ def test_processes_have_titles_and_keep_their_names(state_dir, reaped):
     process = supervision.start()
     titles = {found.name(pid): title(pid) for pid in (process.pid, *supervision.children().values())}
     assert titles == {
-        "rlk-supervisor": "redislogkit: supervisor (app)",
+        "redislogkit": "redislogkit: supervisor (app)",
         "rlk-server": "redislogkit: server (app)",
         "rlk-shipper": "redislogkit: shipper (app)",
         "rlk-w-app": "redislogkit: writer app (app)",
