@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from redislogkit.bootstrap import Handle, configure, flush, shutdown
+from redislogkit.bootstrap import Handle, configure, flush, look_at_levels, shutdown
 from redislogkit.errors import ConfigError, LockHeldError, RedislogkitError, SpoolError
 from redislogkit.producer.conditional import ConditionalFormatter
 from redislogkit.producer.handler import SpoolHandler
@@ -32,6 +32,7 @@ __all__ = [
     "SpoolHandler",
     "configure",
     "flush",
+    "look_at_levels",
     "shutdown",
 ]
 

@@ -91,8 +91,8 @@ def _change(client: StreamClient, config: Config, name: str, level: int, seconds
     client.set_level(name, level, seconds, who)
     ends = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
     print(
-        f"{name} is {common.level_name(level)} within a few seconds, "
-        f"in all producers of stream {config.stream.name!r}, for {text.span(seconds)} (until {ends})"
+        f"{name} is {common.level_name(level)} for {text.span(seconds)} (until {ends}) in all producers of stream "
+        f"{config.stream.name!r}, a few seconds from now; in one that is silent with its next record"
     )
     for note in _notes(config, name, level):
         print(f"note: {note}", file=sys.stderr)
