@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from redislogkit.bootstrap import Handle, configure, flush, shutdown
+from redislogkit.bootstrap import Handle, configure, flush, look_at_levels, shutdown
 from redislogkit.errors import ConfigError, LockHeldError, RedislogkitError, Reject, SpoolError
 from redislogkit.producer.conditional import ConditionalFormatter
 from redislogkit.producer.handler import SpoolHandler
@@ -35,6 +35,7 @@ __all__ = [
     "SpoolHandler",
     "configure",
     "flush",
+    "look_at_levels",
     "shutdown",
 ]
 

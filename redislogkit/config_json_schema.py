@@ -6,7 +6,7 @@ from the environment. What depends on several keys is left to ``redislogkit chec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
@@ -27,6 +27,8 @@ from redislogkit.config_values import (
     PATTERNS,
     REDACT,
     SIZE,
+    SIZE_UNITS,
+    TIME_UNITS,
     URL,
     WHEN,
     Kind,
@@ -38,13 +40,18 @@ _TEXT: Final[Schema] = {"type": "string"}
 _TEXTS: Final[Schema] = {"type": "array", "items": _TEXT}
 #: What comes from the environment is checked when it is there.
 _VARIABLE: Final[Schema] = {"type": "string", "pattern": r"\$\{"}
-_QUANTITY: Final = r"^\s*\+?\d+(\.\d+)?\s*({})\s*$"
-_SIZE_UNITS: Final = "[bB]|[kKmMgGtT][iI]?[bB]"
-_TIME_UNITS: Final = "ms|milliseconds?|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?|w|weeks?"
+
+
+def _quantity(units: Iterable[str]) -> Schema:
+    """Return the schema of text such as ``10 MiB``: a number and a unit, in any case, or none."""
+    names = "|".join("".join(f"[{char}{char.upper()}]" for char in unit) for unit in units)
+    return {"type": "string", "pattern": rf"^\s*\+?\d+(\.\d+)?\s*({names})\s*$"}
+
+
 #: What may stand in a file for each kind of value; a number has the bounds of its field.
 _KINDS: Final[Mapping[Kind, list[Schema]]] = {
-    SIZE: [{"type": "integer"}, {"type": "string", "pattern": _QUANTITY.format(f"{_SIZE_UNITS}|")}],
-    DURATION: [{"type": "number"}, {"type": "string", "pattern": _QUANTITY.format(f"{_TIME_UNITS}|")}],
+    SIZE: [{"type": "integer"}, _quantity(SIZE_UNITS)],
+    DURATION: [{"type": "number"}, _quantity(TIME_UNITS)],
     LEVEL: [{"type": "integer", "minimum": 0}, {"type": "string", "examples": list(LEVEL_NAMES)}],
     MODE: [{"type": "string", "pattern": "^(0o)?0?[67][0-7]{2}$"}],
     WHEN: [{"type": "string", "pattern": "^([SMHDsmhd]|[mM][iI][dD][nN][iI][gG][hH][tT]|[wW][0-6])$"}],

@@ -36,12 +36,12 @@ TLS_PARAMETERS: Final = (
     "ssl_check_hostname",
 )
 
-_SIZE_UNITS: Final = {"": 1, "b": 1} | {
+SIZE_UNITS: Final = {"": 1, "b": 1} | {
     f"{prefix}{suffix}": base ** (power + 1)
     for power, prefix in enumerate("kmgt")
     for suffix, base in (("b", 1000), ("ib", 1024))
 }
-_TIME_UNITS: Final = {
+TIME_UNITS: Final = {
     unit: seconds
     for units, seconds in (
         ("ms millisecond milliseconds", 0.001),
@@ -176,7 +176,7 @@ def _quantity(value: Any, noun: str, units: Mapping[str, float], usual: str) -> 
 def _parse_size(value: Any) -> int:
     if isinstance(value, float):
         raise RefusedError(f"must be {SIZE.noun}")
-    return round(_quantity(value, SIZE.noun, _SIZE_UNITS, "B, KiB, MiB, GiB, TiB, KB, MB, GB, TB"))
+    return round(_quantity(value, SIZE.noun, SIZE_UNITS, "B, KiB, MiB, GiB, TiB, KB, MB, GB, TB"))
 
 
 def _show_size(size: int) -> str:
@@ -187,7 +187,7 @@ def _show_size(size: int) -> str:
 
 
 def _parse_duration(value: Any) -> float:
-    return float(_quantity(value, DURATION.noun, _TIME_UNITS, "ms, s, min, hours, days, weeks"))
+    return float(_quantity(value, DURATION.noun, TIME_UNITS, "ms, s, min, hours, days, weeks"))
 
 
 def _parse_level(value: Any) -> int:

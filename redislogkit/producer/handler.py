@@ -133,13 +133,14 @@ class SpoolHandler(logging.Handler):
         self._terminal = terminal.find_terminal()
         # Read now: the first record may come from a ``__del__`` at interpreter teardown, without ``open``.
         self._host, self._boot_id = identity.host_name(), identity.boot_id()
-        self._levels_path = os.path.join(self.config.stream_dir, LEVELS)
+        self.levels_path = os.path.join(self.config.stream_dir, LEVELS)
+        """File with the levels that loggers have for a while."""
         self._next_start = 0.0
         self._start_pause = _START_PAUSE
         self._begin()
         _handlers.add(self)
         # Not looked at yet: ``dictConfig`` sets the levels of loggers when it has made the handlers.
-        levels.follow(self._levels_path)
+        levels.follow(self.levels_path)
         if self.config.supervisor.autostart and launch.needs_supervisor(self.config) and not _muted:
             self._start_supervisor(before)
 
@@ -280,7 +281,8 @@ class SpoolHandler(logging.Handler):
         if self._looked_at <= now < self._look_at:
             return  # a record passed on from elsewhere, or without a time
         self._looked_at, self._look_at = now, now + _LOOK_INTERVAL
-        levels.look(self._levels_path)
+        levels.follow(self.levels_path)  # again, where it has been closed and is used all the same
+        levels.look()
         with contextlib.suppress(Exception):
             if not doorbell.is_heard(self._settings.doorbell):
                 self._somebody_must_ship()
@@ -332,10 +334,6 @@ class SpoolHandler(logging.Handler):
             boot_id=self._boot_id,
             ships_itself=self.config.producer.ship == "thread",
         )
-
-    def look_at_levels(self) -> None:
-        """Give loggers the levels that somebody has changed for a while; done once a second by itself."""
-        levels.look(self._levels_path)
 
     # -- who ships ------------------------------------------------------------------------------
 
@@ -426,7 +424,7 @@ class SpoolHandler(logging.Handler):
                 self._own_shipper.silence()
         else:
             self._leave_spool()
-            levels.leave(self._levels_path)
+            levels.leave(self.levels_path)
         super().close()
 
     def _leave_spool(self) -> None:
