@@ -67,6 +67,32 @@ class Claim(NamedTuple):
     """Who holds it now."""
 
 
+class Behind(NamedTuple):
+    """How far one writer is behind the stream."""
+
+    position: str
+    """Newest entry that it has written."""
+    records: int
+    """That it has not written."""
+    seconds: float
+    """Between the newest entry that it has written and the newest one there is; 0.0 when it has written all."""
+    oldest_unread: float
+    """Age in seconds of the oldest entry that it has not written; 0.0 when it has written all."""
+
+
+class Backlog(NamedTuple):
+    """What is in a stream, and how far its writers are."""
+
+    entries: int
+    """That are in the stream now; those that everybody has written are trimmed now and then."""
+    records: int
+    """Ever appended, notices of losses included."""
+    newest: float
+    """When the newest entry was appended, seconds since the epoch by the server's clock; 0.0 for none."""
+    writers: dict[str, Behind]
+    """By the names of their groups."""
+
+
 class Confirmation(NamedTuple):
     """What a writer has durably written."""
 
@@ -301,6 +327,18 @@ class StreamClient:
         found = self.look_back("+", 1)
         return _text(found[0][0]) if found else "0-0"
 
+    def backlog(self) -> Backlog:
+        """Tell how far each registered writer is; nothing is changed."""
+        now, added, newest, entries, *rest = self._script(
+            "backlog", [self._stream, self._seqs, self._writers], ()
+        )
+        last, moment = _moment(newest), int(now) / 1000
+        writers = {
+            _text(name): _behind(position, int(added) - int(total), unread, last, moment)
+            for name, position, total, unread in zip(*(iter(rest),) * 4, strict=True)
+        }
+        return Backlog(int(entries), int(added), last, writers)
+
     # -- the stream as a whole ------------------------------------------------------------------
 
     def delete_stream(self) -> None:
@@ -377,6 +415,20 @@ def _translated(error: Exception) -> Exception:
 
 def _without_credentials(text: str) -> str:
     return _CREDENTIALS.sub("//***@", text)
+
+
+def _behind(position: bytes, records: int, unread: bytes, newest: float, now: float) -> Behind:
+    if not unread:
+        return Behind(_text(position), 0, 0.0, 0.0)
+    oldest = _moment(unread)
+    since = _moment(position) or oldest  # one that has written nothing yet
+    return Behind(_text(position), max(records, 0), max(newest - since, 0.0), max(now - oldest, 0.0))
+
+
+def _moment(entry_id: bytes) -> float:
+    """When an entry was appended, in seconds since the epoch; 0.0 for the id of none."""
+    milliseconds = entry_id.partition(b"-")[0]
+    return int(milliseconds) / 1000 if milliseconds else 0.0
 
 
 def _text(value: Any) -> str:
