@@ -17,6 +17,7 @@ from redislogkit.config_schema import (
     Config,
     FileWriterConfig,
     FormatterConfig,
+    MetricsConfig,
     ProducerConfig,
     RedisConfig,
     Section,
@@ -38,6 +39,7 @@ SECTIONS: dict[str, type[Section]] = {
     '`[writers.NAME]` with `type = "file"`': FileWriterConfig,
     '`[writers.NAME]` with `type = "tty"`': TtyWriterConfig,
     "`[supervisor]`": SupervisorConfig,
+    "`[metrics]`": MetricsConfig,
 }
 
 

@@ -45,7 +45,8 @@ def effective(config: Config, written: Mapping[str, Any]) -> Iterator[str]:
         values = _values(writer, section)
         values["formatter"] = _formatter_name(config, writer.formatter, section.get("formatter"))
         yield from _table(["writers", name], values)
-    yield from _table(["supervisor"], _values(config.supervisor, written.get("supervisor", {})))
+    for name in ("supervisor", "metrics"):
+        yield from _table([name], _values(getattr(config, name), written.get(name, {})))
 
 
 def _below(written: Mapping[str, Any], *path: str) -> Mapping[str, Any]:

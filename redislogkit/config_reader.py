@@ -17,6 +17,7 @@ from redislogkit.config_schema import (
     FileWriterConfig,
     FormatterConfig,
     Level,
+    MetricsConfig,
     ProducerConfig,
     RedisConfig,
     Section,
@@ -86,12 +87,13 @@ class Reader:
             ProducerConfig, tree, "producer", ack="writer" if tree.get("writers") else "stream"
         )
         supervisor = self._section(SupervisorConfig, tree, "supervisor")
+        metrics = self._section(MetricsConfig, tree, "metrics")
         loggers = self._loggers(tree)
         formatters = self._formatters(tree)
         writers = self._writers(tree, formatters)
         if self.problems:
             return None
-        assert state_dir and redis and stream and producer and supervisor
+        assert state_dir and redis and stream and producer and supervisor and metrics
         return Config(
             state_dir=state_dir,
             redis=redis,
@@ -101,6 +103,7 @@ class Reader:
             formatters={name: formatter for name, formatter in formatters.items() if formatter},
             writers=writers,
             supervisor=supervisor,
+            metrics=metrics,
             source=source,
         )
 
