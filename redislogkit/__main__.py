@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import Final
 
-from redislogkit.commands import check, common, demo, drill, supervise, verify, writers
+from redislogkit.commands import check, common, demo, drill, supervise, verify, web, writers
 from redislogkit.errors import RedislogkitError
 
 #: In the order of the help.
@@ -24,6 +24,7 @@ COMMANDS: Final[tuple[ModuleType, ...]] = (
     writers,
     verify,
     drill,
+    web,
 )
 
 _EXIT_CODES: Final = (
