@@ -8,6 +8,8 @@
     ├── SpoolError                      the spool can not be opened or written
     ├── CorruptDataError                bytes of a segment, entry or checkpoint that are not what they claim
     ├── EmbeddedServerError             the embedded server can not be found or does not start
+    ├── SocketFolderError               the folder of a socket can not be made, or is not ours alone
+    ├── NotSupervisedError              no supervisor listens where one was asked something
     └── StreamError                     redis or valkey answered with an error
         ├── ServerAwayError             try again later: no connection, time-out, LOADING, OOM, READONLY, NOAUTH …
         ├── GroupMissingError           the stream or the writer's group is gone; make it again
@@ -49,6 +51,14 @@ class CorruptDataError(RedislogkitError):
 
 class EmbeddedServerError(RedislogkitError):
     """The embedded server can not be found or does not start."""
+
+
+class SocketFolderError(RedislogkitError):
+    """The private folder of a socket can not be made, or belongs to somebody else."""
+
+
+class NotSupervisedError(RedislogkitError):
+    """No supervisor answers for this stream on this host; the message says how to start one."""
 
 
 class StreamError(RedislogkitError):

@@ -126,6 +126,12 @@ class Status(NamedTuple):
     """Why the stream can not be reached, empty when it can."""
     rings: int
     """How often the doorbell has been heard: somebody is there, with or without a spool."""
+    shipped: int
+    """Records shipped since the start; those that are sent again count again."""
+    spool_bytes: int
+    """What the spools take on the disk."""
+    dropped: tuple[tuple[str, int], ...]
+    """Records that were dropped before they could be written: cause and number, as far as it is known since the start."""
 
 
 class Shipper:
@@ -170,6 +176,7 @@ class Shipper:
         self._trouble = Trouble(report)
         self.shipped_records = 0
         self._overflow = -1  # as it was told last
+        self._overflowed = 0  # what was told so far
         self._next_overflow = 0.0
 
     # -- the loop -------------------------------------------------------------------------------
@@ -230,7 +237,20 @@ class Shipper:
         waiting = self._spools.waiting
         outstanding = waiting + sum(not self._is_safe(spool) for spool in self._spools.values())
         spools = waiting + len(self._spools)
-        return Status(self._spools.living, outstanding, spools, self._trouble.reason, self._rings)
+        census = self._spools.census
+        dropped = census.dropped
+        if self._overflowed:
+            dropped = (*dropped, ("stream_full", self._overflowed))
+        return Status(
+            self._spools.living,
+            outstanding,
+            spools,
+            self._trouble.reason,
+            self._rings,
+            self.shipped_records,
+            census.size,
+            dropped,
+        )
 
     def is_drained(self) -> bool:
         """True when all that was there at the beginning of draining is safe, and the dead are buried."""
@@ -321,6 +341,7 @@ class Shipper:
             if not spool.finished:  # it has just been retired: read it to its end, then come back
                 again = min(again, now + _SOON)
         self._next_housekeeping = min(self._next_housekeeping, again)
+        self._spools.count()
 
     def _bury(self, spool: ShipperEnd) -> None:
         """Remove the spool of a dead producer when all of it is read, confirmed and written."""
@@ -431,6 +452,7 @@ class Shipper:
                 f"{overflow - self._overflow} records were dropped from the stream: it holds stream.max_records = "
                 f"{self._settings.max_records}, and no writer is registered to read them"
             )
+            self._overflowed += overflow - self._overflow
             self._overflow, self._next_overflow = overflow, now + _OVERFLOW_PAUSE
 
     def _encoded(self) -> list[batch.Entry]:

@@ -14,9 +14,10 @@ import contextlib
 import errno
 import os
 import resource
+import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from redislogkit.errors import CorruptDataError
 from redislogkit.spool.shipper_end import Run, ShipperEnd, spool_names, sweep_hidden
@@ -31,6 +32,17 @@ _EACH: Final = 3
 _MOST: Final = 20_000
 #: Spools that a thread of the application has open at most: descriptors are the application's.
 _MOST_IN_A_THREAD: Final = 16
+#: Counting takes at most this part of the time.
+_COUNTING: Final = 0.02
+
+
+class Census(NamedTuple):
+    """What was found when all spools were looked at last."""
+
+    size: int = 0
+    """Bytes that they take on the disk."""
+    dropped: tuple[tuple[str, int], ...] = ()
+    """Records of their producers that were dropped: cause and number."""
 
 
 class SpoolSet:
@@ -55,6 +67,9 @@ class SpoolSet:
         self._told_most = False
         self.waiting = 0
         """Spools that are to be shipped here, and not open yet, as there are so many."""
+        self.census = Census()
+        self._next_census = 0.0
+        self._buried: Counter[str] = Counter()  # what the spools that were removed had counted as dropped
         self._several = False  # some producer has more than one
         self._unlisted = False
         self._sleeping = False
@@ -211,6 +226,30 @@ class SpoolSet:
         for spool in self._spools.values():
             spool.set_sleeping(sleeping)
 
+    # -- counting -------------------------------------------------------------------------------
+
+    def count(self) -> None:
+        """Take the `census`, unless nobody asks for it or it would take too much of the time."""
+        began = time.monotonic()
+        if self._own or began < self._next_census:
+            return
+        size = 0
+        dropped = Counter(self._buried)
+        # What a producer has dropped stands in each of its spools, what the shipper has found only in one.
+        own: dict[str, dict[str, int]] = {}
+        for spool in self._spools.values():
+            size += spool.size()
+            by_producer, by_shipper = spool.dropped()
+            dropped.update(by_shipper)
+            if by_producer:
+                before = own.setdefault(spool.facts.producer, {})
+                before.update({cause: max(n, before.get(cause, 0)) for cause, n in by_producer.items()})
+        for counts in own.values():
+            dropped.update(counts)
+        self.census = Census(size, tuple(sorted(dropped.items())))
+        now = time.monotonic()
+        self._next_census = now + (now - began) / _COUNTING
+
     # -- letting go -----------------------------------------------------------------------------
 
     def others_of(self, spool: ShipperEnd) -> bool:
@@ -221,9 +260,13 @@ class SpoolSet:
         """Delete the spool of a dead producer; everything in it is safe."""
         name = os.path.basename(spool.directory)
         self._spools.pop(name, None)
+        by_producer, by_shipper = spool.dropped()
         try:
             spool.remove()
             self._spools_of[_producer(name)] -= 1
+            self._buried.update(by_shipper)
+            if not self._spools_of[_producer(name)]:
+                self._buried.update(by_producer)
         except OSError as error:
             self._pass_over(name, error)
 

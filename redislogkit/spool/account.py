@@ -42,7 +42,6 @@ _MOST_TOLD: Final = 65536
 #: What is kept of a notice: its first and last sequence, and the number of its cause.
 _TOLD: Final = struct.Struct("=QQQ")
 _CAUSES: Final = range(len(header.CAUSES))
-_FOUND_BY_SHIPPER: Final = [header.CAUSES.index(cause) for cause in sorted(header.FOUND_BY_SHIPPER)]
 
 #: What was dropped: the number of the cause in `header.CAUSES`, first and last sequence.
 Loss = tuple[int, int, int]
@@ -156,7 +155,7 @@ class Ledger:
             for gap in header.gaps(words):
                 _add(counts, _named_within(known.told[:end], gap.first, gap.last), -1)
         for left in out:
-            _add(counts, _found_in(left.words, header.gaps(left.words)))
+            _add(counts, header.found_by_shipper(left.words, header.gaps(left.words)))
         told = list(known.told_before)
         _add(told, _named_within(known.told[:end], 0, written))
         # A page that is out of sight is closed when nobody looks at it any more; another thread may.
@@ -234,7 +233,7 @@ class Ledger:
         behind += sum(max(last - max(first - 1, written, told_to), 0) for _, first, last in losses)
         for words in _pages(known):
             gaps = header.gaps(words)
-            _add(counts, _found_in(words, gaps))
+            _add(counts, header.found_by_shipper(words, gaps))
             for gap in gaps:
                 _add(counts, _named_within(known.told, gap.first, gap.last), -1)
                 first = max(gap.first, written + 1)
@@ -256,16 +255,6 @@ def _pages(known: _Known) -> list[memoryview]:
 
 def _position(known: _Known, word: int) -> int:
     return max(known.reached[word], known.present[word], *(left.position(word) for left in known.left))
-
-
-def _found_in(words: memoryview, gaps: Sequence[header.Gap]) -> list[int]:
-    """How much the shipper has found to be lost in one spool, by cause."""
-    counts = [0] * len(_CAUSES)
-    for cause in _FOUND_BY_SHIPPER:
-        counts[cause] = words[header.LOST + cause]
-    for gap in gaps:
-        counts[gap.cause] += gap.size
-    return counts
 
 
 def _count_up_to(told: array[int], sequence: int) -> int:

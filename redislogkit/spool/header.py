@@ -37,7 +37,7 @@ import os
 import struct
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -216,6 +216,17 @@ def _read_gaps(words: memoryview) -> list[Gap]:
     numbers = words[GAPS + 2 : GAPS + 2 + 3 * count].tolist()
     found = [Gap(*numbers[at : at + 3]) for at in range(0, 3 * count, 3)]
     return [gap for gap in found if gap.first <= gap.last < 2**63 and gap.cause < len(CAUSES)]
+
+
+def found_by_shipper(words: memoryview, table: Sequence[Gap] | None = None) -> list[int]:
+    """Return how much the shipper has found to be lost in one spool, by cause; ``table`` is that of `gaps`."""
+    counts = [0] * len(CAUSES)
+    for cause, name in enumerate(CAUSES):
+        if name in FOUND_BY_SHIPPER:
+            counts[cause] = words[LOST + cause]
+    for gap in gaps(words) if table is None else table:
+        counts[gap.cause] += gap.size
+    return counts
 
 
 def note_gap(words: memoryview, first: int, last: int, cause: int) -> None:

@@ -390,6 +390,29 @@ class ShipperEnd:
             if number != newest:  # the newest stays, as a mark of where to go on
                 del self._read_segments[number]
 
+    # -- counting -------------------------------------------------------------------------------
+
+    def size(self) -> int:
+        """Bytes that it takes on the disk."""
+        total = 0
+        with contextlib.suppress(OSError), os.scandir(self.directory) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat(follow_symlinks=False).st_size
+        return total
+
+    def dropped(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Records that were dropped, by cause: those of the producer, also in its other spools; those of this spool."""
+        found = header.found_by_shipper(self._words)
+        own = {
+            cause: self._words[header.LOST + number]
+            for number, cause in enumerate(header.CAUSES)
+            if cause not in header.FOUND_BY_SHIPPER and self._words[header.LOST + number]
+        }
+        return own, {header.CAUSES[number]: count for number, count in enumerate(found) if count}
+
+    # -- letting go -----------------------------------------------------------------------------
+
     def close(self) -> None:
         """Let go of the spool; it stays on disk."""
         if self._current is not None:

@@ -72,7 +72,7 @@ def start(directory: str) -> subprocess.Popen[bytes]:
 
     Started from the main thread of a Linux process, the server gets SIGTERM when that process dies.
     Raises `EmbeddedServerError` when no server is found, the directory can not be used, or a server of this
-    directory lives already.
+    directory lives already, `SocketFolderError` when its socket has no place.
     """
     directory = os.path.abspath(directory)
     binary = find_server()

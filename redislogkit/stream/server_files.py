@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
 import shutil
-import stat
 import subprocess
-import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterator
 from typing import Final
 
+from redislogkit import sockets
 from redislogkit.errors import EmbeddedServerError
 from redislogkit.stream.server_binary import find_server
 
-MAX_SOCKET_PATH: Final = 100
-"""Bytes. Linux takes 107, macOS 103."""
 MAX_LOG_BYTES: Final = 1024 * 1024
 
 _MAX_MEMORY: Final = 1024**3
@@ -34,46 +30,13 @@ _DAMAGED: Final = re.compile(
 
 
 def socket_path(directory: str) -> str:
-    """Return the path of the server's socket: in ``directory``, or in a short private folder if that is too long.
-
-    The same directory gives the same path in every process of a user. Raises `EmbeddedServerError` when the
-    private folder can not be made or could belong to somebody else.
-    """
-    directory = os.path.abspath(directory)
-    plain = os.path.join(directory, "server.sock")
-    if len(os.fsencode(plain)) <= MAX_SOCKET_PATH:
-        return plain
-    name = hashlib.sha256(os.fsencode(os.path.realpath(directory))).hexdigest()[:16]
-    folder = os.path.join(_short_temp_dir(), f"rlk-{os.geteuid()}-{name}")
-    _private_folder(folder)
-    return os.path.join(folder, "s")
+    """Return the path of the server's socket, the same in every process of a user. Raises ``SocketFolderError``."""
+    return sockets.path_of(directory, "server.sock")
 
 
 def url(directory: str) -> str:
     """Return the url of the server of ``directory``, for a redis client."""
     return "unix://" + urllib.parse.quote(socket_path(directory))
-
-
-def _short_temp_dir() -> str:
-    # Not $TMPDIR first: it may be long, and may differ between the processes that must meet here.
-    return "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()  # noqa: S108 - see _private_folder
-
-
-def _private_folder(path: str) -> None:
-    """Make ``path`` a folder that only we can enter; refuse one that somebody may have planted."""
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-        found = os.lstat(path)
-    except OSError as error:
-        raise EmbeddedServerError(
-            f"the folder {path} of the server's socket can not be made: {error}"
-        ) from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise EmbeddedServerError(
-            f"{path} must be a folder with mode 0700 of user {os.geteuid()}, for the server's socket; "
-            f"found mode {stat.filemode(found.st_mode)} of user {found.st_uid}. Remove it"
-        )
 
 
 def own_directory(directory: str) -> None:

@@ -1,7 +1,7 @@
 """What runs in a child of the supervisor: the server, the shipper, or one writer.
 
 A child is forked from the supervisor, which has one thread, no connection, and all modules loaded already; it
-first closes what it has inherited. It beats over its pipe with its status and drains when told to. Signals
+first closes what it has inherited. It beats over its pipe with its status and does what it is told there. Signals
 that reach the whole group or control group (Ctrl-C, systemd) are left to the supervisor, which stops its
 children in order. When the supervisor is killed, the kernel kills the child (Linux); elsewhere, and for
 the server, the end of the pipe tells.
@@ -33,6 +33,15 @@ WRITER: Final = "writer"
 EXIT_REFUSED: Final = 78
 #: Exit code of a child that was told to drain and could not finish its work in time.
 EXIT_UNFINISHED: Final = 75
+
+#: What a child is told: finish the work that is there and end; end after the step that it is at; finish the work, have
+#: the stream kept for this writer no longer, and end; make the live file an archive; open the file again.
+DRAIN: Final = "drain"
+END: Final = "end"
+RETIRE: Final = "retire"
+ROTATE: Final = "rotate"
+REOPEN: Final = "reopen"
+
 _BEAT: Final = 0.5
 _NEWS: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1
@@ -46,6 +55,12 @@ class ChildSpec(NamedTuple):
     name: str
 
 
+class ServerStatus(NamedTuple):
+    """What the supervisor wants to know about the embedded server."""
+
+    error: str
+
+
 class Link:
     """The child's end of the pipe to its supervisor."""
 
@@ -53,7 +68,8 @@ class Link:
         self._connection = connection
         self._next_beat = self._next_news = 0.0
         self._status: Any = None
-        self._told = False
+        self._told = ""
+        self._errands: list[str] = []
         self.orphaned = False
         """The supervisor is gone."""
 
@@ -62,14 +78,36 @@ class Link:
         return int(self._connection.fileno())
 
     def stopping(self) -> bool:
-        """True once the supervisor has said drain, or is gone."""
-        if not self._told and self._connection.poll(0):
+        """True once the supervisor has said that this child is to end, or is gone."""
+        self._listen()
+        return bool(self._told)
+
+    def hurried(self) -> bool:
+        """True when what is left to do is not to be waited for."""
+        self._listen()
+        return self.orphaned or self._told == END
+
+    def retiring(self) -> bool:
+        """True when this writer is not configured any more."""
+        return self._told == RETIRE
+
+    def errands(self) -> list[str]:
+        """Return what `stopping` has heard that is to be done beside the work, once."""
+        errands, self._errands = self._errands, []
+        return errands
+
+    def _listen(self) -> None:
+        while not self.orphaned and self._connection.poll(0):
             try:
-                self._connection.recv()
+                message = self._connection.recv()
             except (EOFError, OSError):
                 self.orphaned = True
-            self._told = True
-        return self._told
+                self._told = self._told or END
+                return
+            if message in (ROTATE, REOPEN):
+                self._errands.append(message)
+            else:
+                self._told = message
 
     def beat(self, status: Any) -> None:
         """Send a sign of life, twice a second, or a little earlier when ``status`` is news; never blocks."""
@@ -77,7 +115,7 @@ class Link:
         if now >= self._next_beat or (status != self._status and now >= self._next_news):
             self._next_beat, self._next_news = now + _BEAT, now + _NEWS
             self._status = status
-            self._send("beat", tuple(status))
+            self._send("beat", status._asdict())
 
     def report(self, message: str) -> None:
         """Send one line for the supervisor's log; never blocks."""
@@ -140,7 +178,9 @@ def _part(kind: str) -> Callable[[Config, str, Link, float], int]:
 def _serve(config: Config, _name: str, link: Link, _drain_timeout: float) -> int:
     from redislogkit.stream import address, embedded
 
-    code = embedded.serve(address.server_directory(config), link.fileno(), lambda: link.beat(("",)))
+    code = embedded.serve(
+        address.server_directory(config), link.fileno(), lambda: link.beat(ServerStatus(""))
+    )
     if link.stopping():
         return 0  # however it has ended: nothing of ours waits in it
     return code if code >= 0 else 128 - code  # as a shell says that a signal has ended it

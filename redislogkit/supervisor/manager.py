@@ -1,13 +1,17 @@
 """The supervisor: what should run against what does.
 
-Theory of operation. One loop waits for children's pipes and ends and for signals, then reconciles: a child
-that has ended is started again (`restarts` says when); one that is silent for longer than
+Theory of operation. One loop waits for children's pipes and ends, for signals, and for whoever asks something, then
+reconciles: a child that has ended is started again (`restarts` says when); one that is silent for longer than
 ``heartbeat_timeout`` is killed first; one that keeps failing, or says that it can not work as configured,
 is set aside and tried again at a slow pace while the others go on.
 
 Stopping goes along the path of a record: the shipper first (it drains the spools and waits for the writers),
 then the writers (they read the stream to its end), the server last. What comes later on the path is kept
 running meanwhile. A second signal stops now; nothing is lost by that, it waits in the spools.
+
+Another configuration (SIGHUP) goes the same way: the shipper first, so that all that was logged for a writer
+which is removed is in the stream before that one reads it to its end and leaves; then the writers that are
+removed or changed; then those that come. Whoever goes by nothing that has changed does not notice.
 
 A supervisor that an application has launched ends when no producer is left and everything is written.
 It stops listening before it looks a last time, so a producer that comes meanwhile is seen, or finds
@@ -22,195 +26,46 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import random
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import multiprocess
-from multiprocess.connection import Connection, wait
+from multiprocess.connection import wait
 
-from redislogkit import config as configuration
-from redislogkit import launch, locking
+from redislogkit import control, identity, launch, locking
 from redislogkit.config import Config
 from redislogkit.errors import RedislogkitError
 from redislogkit.spool.doorbell import Doorbell
 from redislogkit.spool.shipper_end import spool_names
 from redislogkit.stream import address
 from redislogkit.supervisor import child
+from redislogkit.supervisor.answering import ControlSocket, refusal
 from redislogkit.supervisor.child import ChildSpec
-from redislogkit.supervisor.restarts import SET_ASIDE_PAUSE, STABLE_AFTER, Restarts
+from redislogkit.supervisor.children import DRAIN_TIMEOUT, FINISHED, KILL_AFTER, Child, Report, writer_type
+
+if TYPE_CHECKING:
+    from redislogkit.supervisor.reloading import Changes
 
 EXIT_OK: Final = 0
 #: A child was set aside or had not finished when the supervisor ended: not everything is written.
 EXIT_UNWRITTEN: Final = 3
 
-DRAIN_TIMEOUT: Final = 10.0
-#: The same where one of those that are needed says that it can not work now.
-_HINDERED_DRAIN_TIMEOUT: Final = 2.0
-#: Seconds in which a child must give its first sign of life.
-_START_GRACE: Final = 10.0
-_KILL_AFTER: Final = 3.0
+#: Seconds to drain where one of those that are needed says that it can not work now, or where nobody waits for it.
+_SHORT_DRAIN_TIMEOUT: Final = 2.0
 _LINGER: Final = 2.0
 _TICK: Final = 0.5
 #: Seconds between two looks whether its folder is still there.
 _LOOK_INTERVAL: Final = 1.0
 
-#: Where in the status of a child of each kind stands why it waits.
-_ERROR_AT: Final = {child.SERVER: 0, child.SHIPPER: 3, child.WRITER: 2}
-
-Report = Callable[[str], None]
-
-
-class Child:
-    """One child: its process, its pipe, and its history."""
-
-    def __init__(self, spec: ChildSpec, config: Config, report: Report) -> None:
-        self.spec = spec
-        self.title = spec.kind if spec.kind == spec.name else f"{spec.kind} {spec.name}"
-        self.process: Any = None
-        self.connection: Connection | None = None
-        self.status: tuple[Any, ...] = ()
-        self.unfinished = False
-        """It was told to drain and could not finish."""
-        self.restarts = Restarts(config.supervisor.max_restarts, config.supervisor.restart_window)
-        self.next_start = 0.0
-        self._config = config
-        self._report = report
-        self._said: set[str] = set()
-        self._started = 0.0
-        self._last_beat = 0.0
-
-    @property
-    def alive(self) -> bool:
-        """True while there is a process that has not been reaped."""
-        return self.process is not None
-
-    @property
-    def hindered(self) -> bool:
-        """True when it can not work now, by its own word or by experience."""
-        error = self.status[_ERROR_AT[self.spec.kind] :][:1]
-        return self.restarts.set_aside or any(error)
-
-    def start(self, leave_behind: Callable[[], None]) -> None:
-        """Fork the process, which calls ``leave_behind`` first. A system without room counts as a failure."""
-        self.status = ()
-        self._started = time.monotonic()
-        self._last_beat = self._started + _START_GRACE - self._config.supervisor.heartbeat_timeout
-        try:
-            self.connection, theirs = multiprocess.Pipe()
-            with theirs:
-                process = multiprocess.get_context("fork").Process(
-                    target=child.main,
-                    args=(self.spec, self._config, theirs, DRAIN_TIMEOUT, os.getpid(), leave_behind),
-                    name=f"redislogkit-{self.title}",
-                    daemon=True,
-                )
-                process.start()
-        except OSError as error:
-            self.hang_up()
-            self._plan_restart(child.EXIT_UNFINISHED, f"can not be started ({error})")
-        else:
-            self.process = process
-
-    def listen(self) -> None:
-        """Take what the child has sent."""
-        try:
-            while self.connection is not None and self.connection.poll(0):
-                kind, content = self.connection.recv()
-                if kind == "beat":
-                    self._last_beat, self.status = time.monotonic(), content
-                else:
-                    self._pass_on(content)
-        except (EOFError, OSError):
-            self.hang_up()
-
-    def _pass_on(self, message: str) -> None:
-        if not self.restarts.set_aside:
-            self._said.clear()
-        elif message in self._said:  # one line is enough, not one for each slow retry
-            return
-        self._said.add(message)
-        self._report(f"{self.title}: {message}")
-
-    def tend(self) -> None:
-        """Judge a running child by its signs of life and its end; plan the next start where it has ended."""
-        self.listen()
-        now = time.monotonic()
-        timeout = self._config.supervisor.heartbeat_timeout
-        if now - self._last_beat > timeout:
-            self._report(f"{self.title}: silent for more than {timeout:g} s, killed")
-            self.kill()
-        if self.restarts.set_aside and now - self._started > STABLE_AFTER + self._patience():
-            self.restarts.runs_again()
-            self._report(f"{self.title}: works again")
-        code = self.reap()
-        if code is not None:
-            self._plan_restart(code, f"has ended with {_describe(code)}")
-
-    def _patience(self) -> float:
-        """How long it may wait before it can know that it can not work."""
-        return float(getattr(self._config.writers.get(self.spec.name), "lock_timeout", 0.0))
-
-    def reap(self) -> int | None:
-        """Return the exit code of a child that has ended, once; None while it runs."""
-        code: int | None = self.process.exitcode
-        if code is not None:
-            self.listen()
-            self.hang_up()
-            self.process.close()
-            self.process = None
-        return code
-
-    def _plan_restart(self, code: int, what: str) -> None:
-        now = time.monotonic()
-        refused = code == child.EXIT_REFUSED
-        was_aside = self.restarts.set_aside
-        pause = self.restarts.pause(
-            now, now - self._started, refused=refused, jitter=random.uniform(0.5, 1.0)
-        )
-        self.next_start = now + pause
-        if not self.restarts.set_aside:
-            self._report(f"{self.title}: {what}, starting it again")
-        elif not was_aside:
-            why = "can not work as configured" if refused else f"has failed {self.restarts.recent} times"
-            if not refused:
-                self._report(f"{self.title}: {what}")
-            self._report(f"{self.title}: set aside, it {why}; tried again every {SET_ASIDE_PAUSE:g} s")
-
-    def finish(self, code: int) -> None:
-        """Take note of how it has ended after it was told to."""
-        self.unfinished = code != 0
-        if self.unfinished:
-            self._report(f"{self.title}: has ended with {_describe(code)} before it had finished")
-        else:
-            self.restarts.runs_again()  # it could work after all
-
-    def drain(self) -> None:
-        """Tell the child to finish its work."""
-        if self.connection is None:
-            return
-        if self.spec.kind == child.SERVER:
-            self.hang_up()  # the server's end is the end of its pipe
-            return
-        try:
-            self.connection.send("drain")
-        except OSError:
-            self.hang_up()
-
-    def kill(self) -> None:
-        """End the child now."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.join(_KILL_AFTER)
-
-    def hang_up(self) -> None:
-        """Close our end of the pipe."""
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
+#: What a record still has to pass behind each kind of child.
+_BEHIND: Final = {
+    child.SHIPPER: (child.WRITER, child.SERVER),
+    child.WRITER: (child.SERVER,),
+    child.SERVER: (),
+}
 
 
 class Manager:
@@ -233,7 +88,10 @@ class Manager:
     ) -> None:
         self._reload = reload
         self._hangups = 0
+        self._reopening = False
         self._config = config
+        self._since = self._loaded = time.time()
+        self._config_error = ""
         self._report = report
         self._launched = launched
         self._root = os.path.join(config.stream_dir, "spool")
@@ -247,7 +105,10 @@ class Manager:
             specs.insert(0, ChildSpec(child.SERVER, child.SERVER))
         self._children = [Child(spec, config, report) for spec in specs]
         self._shipper = next(each for each in self._children if each.spec.kind == child.SHIPPER)
+        self._changing: Iterator[None] | None = None
         self._bell: Doorbell | None = None
+        self._control: ControlSocket | None = None
+        self._deaf = False  # and that was told
         self._stop_signals = 0
         self._announced = False
         self._next_look = 0.0
@@ -262,6 +123,7 @@ class Manager:
         self._lock.acquire(timeout)
         self._announce()
         self._listen()
+        self._open_control()
 
     def _announce(self) -> None:
         self._announced = launch.announce(self._config, launched=self._launched, supervising=True)
@@ -272,17 +134,13 @@ class Manager:
         for number in stops:
             signal.signal(number, self._on_stop_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
-        # "Reopen": writers look at their files with every record. Not SIG_IGN, which the server would inherit.
-        signal.signal(signal.SIGUSR1, lambda *_: None)
+        signal.signal(signal.SIGUSR1, self._on_reopen_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)  # whatever the program that launched us had blocked
         try:
             while True:
                 self._tend(self._children)
                 self._wait()
-                if not self._announced:
-                    self._announce()
-                if self._hangups:
-                    self._look_at_configuration()
+                self._do_what_is_asked()
                 if self._stop_signals:
                     self._stop()
                     break
@@ -296,34 +154,38 @@ class Manager:
             for each in self._children:
                 each.kill()
             self._deafen()
+            self._close_control()
             self._lock.release()
 
     def _on_stop_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
         self._stop_signals += 1
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_write, b"\0")
+        self._wake()
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
         self._hangups += 1
+        self._wake()
+
+    def _on_reopen_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
+        self._reopening = True
+        self._wake()
+
+    def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write, b"\0")
 
-    def _look_at_configuration(self) -> None:
-        """SIGHUP: say what is to be thought of the configuration as it is now; the old one stays in force."""
-        self._hangups = 0
-        if self._reload is None:
-            return
-        try:
-            changed = configuration.digest(self._reload()) != configuration.digest(self._config)
-        except (RedislogkitError, OSError) as error:
-            self._report(f"the configuration is not taken, the old one stays in force: {error}")
-            return
-        if changed:
+    def _do_what_is_asked(self) -> None:
+        if not self._announced:
+            self._announce()
+        if self._reopening:
+            self._reopening = False
             self._report(
-                "the configuration has changed; it is right, and taken when the supervisor is started again"
+                f"files are opened again by: {', '.join(self._tell_files(child.REOPEN)) or 'nobody'}"
             )
-        else:
-            self._report("the configuration has not changed")
+        if self._changing is not None and next(self._changing, self) is self:
+            self._changing = None
+        if self._hangups and self._changing is None:
+            self._hangups = 0
+            self._load_again()
 
     def _listen(self) -> None:
         if self._bell is None:
@@ -334,18 +196,179 @@ class Manager:
             self._bell.close()
             self._bell = None
 
+    def _open_control(self) -> None:
+        """Take requests; where that can not be now (a full disk, say) it is tried again, and told once."""
+        try:
+            self._control = ControlSocket(control.path(self._config), self._answer)
+        except (OSError, RedislogkitError) as error:
+            if not self._deaf:
+                self._report(f"status, rotate and reload can not be asked for: {error}")
+            self._deaf = True
+
+    def _close_control(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
     def _is_replaced(self) -> bool:
         """True when somebody has removed our folder: the next supervisor finds nothing locked, and one is enough."""
         now = time.monotonic()
         if now < self._next_look:
             return False
         self._next_look = now + _LOOK_INTERVAL
+        if self._control is None:
+            self._open_control()
         if self._lock.is_lost():
             self._report(
                 f"{self._lock.path} was removed or replaced: it ends, as another one may be at work by now"
             )
             return True
         return False
+
+    # -- what is asked for ----------------------------------------------------------------------
+
+    def _answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one request, as `redislogkit.control` describes it."""
+        answers: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+            control.STATUS: self._answer_status,
+            control.ROTATE: self._answer_rotate,
+            control.REOPEN: self._answer_reopen,
+            control.RELOAD: self._answer_reload,
+        }
+        wanted = request.get("do")
+        answer = answers.get(wanted) if isinstance(wanted, str) else None
+        if answer is None:
+            return refusal(f"do must be one of {', '.join(answers)}, got {wanted!r:.100}")
+        return answer(request)
+
+    def _answer_status(self, request: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - as all of them
+        return {
+            "ok": True,
+            "host": identity.host_name(),
+            "stream": self._config.stream.name,
+            "pid": os.getpid(),
+            "since": self._since,
+            # Nothing in the package may import its root, which is there whoever runs this.
+            "version": sys.modules["redislogkit"].__version__,
+            "config": self._config.source,
+            "config_loaded": self._loaded,
+            "config_error": self._config_error,
+            "launched": self._launched,
+            "dropped": dict(self._shipper.status.get("dropped", ())),
+            "children": [each.facts() for each in self._children],
+        }
+
+    def _answer_rotate(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        names = request.get("writers")
+        files = [each.spec.name for each in self._files()]
+        if names is None:
+            return {"ok": True, "writers": self._tell_files(child.ROTATE)}
+        if not isinstance(names, list) or any(name not in files for name in names):
+            return refusal(
+                f"writers must be a list of {', '.join(files) or 'nothing, as no file is written'}, got {names!r:.200}"
+            )
+        idle = [each for each in self._files() if each.spec.name in names and not each.alive]
+        if idle:
+            return refusal(
+                f"writer {idle[0].spec.name} does not run now, it is {idle[0].state}: {idle[0].last_exit}"
+            )
+        return {"ok": True, "writers": self._tell_files(child.ROTATE, names)}
+
+    def _answer_reopen(self, request: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - as all of them
+        return {"ok": True, "writers": self._tell_files(child.REOPEN)}
+
+    def _answer_reload(self, request: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - as all of them
+        if self._stop_signals:
+            return refusal("the supervisor is stopping")
+        if self._changing is not None:
+            return refusal(
+                "what the last reload has changed is still being carried out; ask again in a moment"
+            )
+        return self._load_again()
+
+    def _files(self) -> list[Child]:
+        return [
+            each
+            for each in self._children
+            if each.spec.kind == child.WRITER and writer_type(each.config, each.spec.name) == "file"
+        ]
+
+    def _tell_files(self, message: str, names: Sequence[str] | None = None) -> list[str]:
+        """Tell the running writers of files, or those of ``names``, something; return who was told."""
+        told = [each for each in self._files() if each.alive and (names is None or each.spec.name in names)]
+        for each in told:
+            each.tell(message)
+        return [each.spec.name for each in told]
+
+    # -- another configuration ------------------------------------------------------------------
+
+    def _load_again(self) -> dict[str, Any]:
+        """Load the configuration again and begin to carry out what is different; a broken one changes nothing."""
+        from redislogkit.supervisor import reloading
+
+        if self._reload is None:
+            error = "an application has launched this supervisor with a configuration of its own; there is no file to load"
+            self._report(f"nothing is loaded again: {error}")
+            return refusal(error)
+        try:
+            config = self._reload()
+        except (RedislogkitError, OSError) as error:
+            self._config_error = str(error)
+            self._report(f"the configuration is not taken, the old one stays in force: {error}")
+            return refusal(self._config_error)
+        self._config_error = ""
+        self._loaded = time.time()
+        changes = reloading.compare(self._config, config)
+        lines = changes.lines()
+        self._report(f"the configuration is loaded again: {'; '.join(lines) or 'nothing here has changed'}")
+        self._changing = self._carry_out(changes)
+        return {"ok": True, "changes": lines}
+
+    def _carry_out(self, changes: Changes) -> Iterator[None]:
+        """Make the children as they should be; goes on once in each round of the loop."""
+        writers = {each.spec.name: each for each in self._children if each.spec.kind == child.WRITER}
+        before, self._config = self._config, changes.config
+        self._announce()
+        for each in self._children:
+            if each.spec.name not in changes.removed or each.spec.kind != child.WRITER:
+                each.config = changes.config
+        if changes.shipper:
+            # Whoever leaves the stream for good has all of it first.
+            thorough = changes.removed or changes.moved or changes.regrouped
+            self._shipper.forget()
+            self._shipper.leave(child.DRAIN if thorough else child.END, self._time_to_leave(self._shipper))
+            while self._shipper.leaving:
+                yield
+            self._shipper.unfinished = False
+        removed = [writers[name] for name in changes.removed]
+        for each in removed:
+            each.gone = True
+            each.leave(child.RETIRE, self._time_to_leave(each))
+        for name in changes.changed:
+            word = child.DRAIN if changes.moved else child.END
+            writers[name].forget()
+            writers[name].leave(
+                child.RETIRE if name in changes.regrouped else word, self._time_to_leave(writers[name])
+            )
+        leaving = [*removed, *(writers[name] for name in changes.changed)]
+        while any(each.leaving for each in leaving):
+            yield
+        for each in leaving:
+            retired = each.gone or each.spec.name in changes.regrouped
+            if retired and (each.unfinished or each.last_exit != FINISHED):
+                self._report(
+                    f"{each.title}: not all was written before it was removed, so the stream is kept for it: configure "
+                    f"it again, or let go of it by: redislogkit writers --drop {address.group(before, each.spec.name)}"
+                )
+            each.unfinished = False
+        self._children = [each for each in self._children if not each.gone]
+        for name in changes.added:
+            self._children.append(Child(ChildSpec(child.WRITER, name), self._config, self._report))
+
+    def _time_to_leave(self, each: Child) -> float:
+        others = [other for other in self._children if other.spec.kind in _BEHIND[each.spec.kind]]
+        hindered = any(other.hindered for other in (each, *others))
+        return _SHORT_DRAIN_TIMEOUT if hindered else DRAIN_TIMEOUT + KILL_AFTER
 
     # -- the loop -------------------------------------------------------------------------------
 
@@ -354,7 +377,7 @@ class Manager:
         for each in children:
             if each.alive:
                 each.tend()
-            if not each.alive and time.monotonic() >= each.next_start:
+            if not each.alive and not each.gone and time.monotonic() >= each.next_start:
                 if each.spec.kind != child.SERVER:
                     child.load_modules()  # once; the server starts meanwhile
                     gc.freeze()  # leaves the pages that children share untouched
@@ -365,6 +388,8 @@ class Manager:
         for each in self._children:
             each.hang_up()
         self._deafen()
+        if self._control is not None:
+            self._control.abandon()
         self._lock.abandon()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -374,7 +399,10 @@ class Manager:
         things: list[Any] = [self._wake_read]
         things += [each.process.sentinel for each in running]
         things += [each.connection for each in running if each.connection is not None]
-        wait(things, timeout=_TICK)
+        callers = self._control.sources() if self._control is not None else []
+        ready = wait([*things, *callers], timeout=_TICK)
+        if self._control is not None and any(caller in ready for caller in callers):
+            self._control.serve()
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
 
@@ -382,6 +410,7 @@ class Manager:
 
     def _stop(self) -> None:
         self._report("draining")
+        self._changing = None
         for kind in (child.SHIPPER, child.WRITER, child.SERVER):
             self._stop_children(kind)
 
@@ -395,7 +424,7 @@ class Manager:
         while running := [each for each in those if each.alive]:
             now = kind != child.SERVER and self._stop_signals > 1
             hindered = any(each.hindered for each in (*those, *others))
-            timeout = _HINDERED_DRAIN_TIMEOUT if hindered else DRAIN_TIMEOUT + _KILL_AFTER
+            timeout = _SHORT_DRAIN_TIMEOUT if hindered else DRAIN_TIMEOUT + KILL_AFTER
             if now or time.monotonic() - began > timeout:
                 for each in running:
                     each.kill()
@@ -416,11 +445,13 @@ class Manager:
             return False
         status = self._shipper.status
         now = time.monotonic()
-        if not status or any(status[:3]):
+        busy = self._changing is not None or not status
+        if busy or status["producers"] or status["outstanding"] or status["spools"]:
             self._quiet_since = None
-        elif self._quiet_since is None or status != self._quiet_state[0]:
+        elif self._quiet_since is None or (status["rings"], status["shipped"]) != self._quiet_state[0]:
             # Spools that nobody can read are there already, and do not keep anybody waiting.
-            self._quiet_since, self._quiet_state = now, (status, *spool_names(self._root))
+            rung = (status["rings"], status["shipped"])
+            self._quiet_since, self._quiet_state = now, (rung, *spool_names(self._root))
         return self._quiet_since is not None and now - self._quiet_since >= _LINGER
 
     def _end_idle(self) -> bool:
@@ -444,20 +475,3 @@ class Manager:
         """True when a producer has rung, or made a spool, since everything was quiet."""
         rung = self._bell is not None and self._bell.clear()
         return rung or not set(spool_names(self._root)) <= set(self._quiet_state[1:])
-
-
-#: What a record still has to pass behind each kind of child.
-_BEHIND: Final = {
-    child.SHIPPER: (child.WRITER, child.SERVER),
-    child.WRITER: (child.SERVER,),
-    child.SERVER: (),
-}
-
-
-def _describe(code: int) -> str:
-    if code < 0:
-        try:
-            return f"signal {signal.Signals(-code).name}"
-        except ValueError:
-            return f"signal {-code}"
-    return f"exit code {code}"

@@ -13,7 +13,7 @@ from redislogkit.ship.shipper import Shipper, ShipperSettings
 from redislogkit.spool.doorbell import Doorbell
 from redislogkit.stream import address
 from redislogkit.stream.client import TIMEOUT, StreamClient
-from redislogkit.supervisor.child import EXIT_UNFINISHED, Link
+from redislogkit.supervisor.child import EXIT_UNFINISHED, ROTATE, Link
 from redislogkit.writers import index
 from redislogkit.writers.base import Destination, Writer
 from redislogkit.writers.checkpoint import Checkpoint
@@ -34,7 +34,7 @@ def ship(config: Config, _name: str, link: Link, drain_timeout: float) -> int:
         link.beat,
         wake=(link.fileno(),),
         drain_timeout=drain_timeout,
-        abandoned=lambda: link.orphaned,
+        abandoned=link.hurried,
     )
     return 0 if drained else EXIT_UNFINISHED
 
@@ -64,8 +64,23 @@ def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
         lock_timeout=lock_timeout,
         owner=f"{identity.host_name()}:{config.stream_dir}",
     )
-    writer.run(link.stopping, link.beat, drain_timeout=drain_timeout, abandoned=lambda: link.orphaned)
-    return EXIT_UNFINISHED if writer.status().error else 0
+    done = writer.run(
+        lambda: _is_stopping(link, destination),
+        link.beat,
+        drain_timeout=drain_timeout,
+        abandoned=link.hurried,
+        retiring=link.retiring,
+    )
+    return 0 if done else EXIT_UNFINISHED
+
+
+def _is_stopping(link: Link, destination: Destination) -> bool:
+    """Ask in each round whether the writer is to end; pass on what its file is to do."""
+    stopping = link.stopping()
+    for errand in link.errands():
+        if isinstance(destination, FileDestination):
+            destination.rotate_soon() if errand == ROTATE else destination.reopen_soon()
+    return stopping
 
 
 def _connector(config: Config) -> Callable[[], StreamClient]:

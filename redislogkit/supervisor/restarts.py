@@ -21,14 +21,21 @@ _LONGEST_PAUSE: Final = 10.0
 class Restarts:
     """The history of one child's ends. Times in seconds, from any clock that never goes back."""
 
-    def __init__(self, max_restarts: int, restart_window: float) -> None:
-        self._max_restarts = max_restarts
-        self._window = restart_window
+    def __init__(self) -> None:
         self._ends: deque[float] = deque()
         self._in_a_row = 0
         self.set_aside = False
 
-    def pause(self, now: float, ran: float, *, refused: bool, jitter: float = 1.0) -> float:
+    def pause(
+        self,
+        now: float,
+        ran: float,
+        max_restarts: int,
+        restart_window: float,
+        *,
+        refused: bool,
+        jitter: float = 1.0,
+    ) -> float:
         """Take note of an end after ``ran`` seconds of work; return the seconds until the next start.
 
         ``refused`` means that the child can not work as configured; ``jitter`` in 0.5 to 1 shortens the pause.
@@ -37,9 +44,9 @@ class Restarts:
             self.runs_again()
         self._in_a_row += 1
         self._ends.append(now)
-        while self._ends[0] <= now - self._window:
+        while self._ends[0] <= now - restart_window:
             self._ends.popleft()
-        if refused or len(self._ends) > self._max_restarts:
+        if refused or len(self._ends) > max_restarts:
             self.set_aside = True
         doubled = 2.0 ** min(self._in_a_row - 1, 10)
         if not self.set_aside:

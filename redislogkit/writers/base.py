@@ -35,6 +35,8 @@ from redislogkit.stream import entries
 from redislogkit.stream.client import Confirmation, RawEntry, StreamClient
 from redislogkit.trouble import Trouble
 from redislogkit.writers.checkpoint import Checkpoint, Mark
+from redislogkit.writers.counts import Counts
+from redislogkit.writers.latency import Ages
 from redislogkit.writers.reading import Reading, Selects
 
 #: Seconds that a lease lasts without being kept.
@@ -52,6 +54,8 @@ _PATIENCE: Final = 1.0
 
 class Destination(Protocol):
     """Where a writer's records go."""
+
+    counts: Counts
 
     def recover(self, checkpoint: Checkpoint, *, retract: bool = False) -> dict[str, int]:
         """Open it if it is not, and find out what of the checkpoint's intents is written.
@@ -85,6 +89,15 @@ class WriterStatus(NamedTuple):
     """Newest entry written."""
     error: str
     """Why it waits, empty when it does not."""
+    bytes: int
+    last_write: float | None
+    """When it has written last, in seconds since the epoch."""
+    rotations: int
+    rejected: int
+    skipped: tuple[tuple[str, int], ...]
+    """Records that had no place to be written to: cause and number."""
+    latency: Ages
+    """How old the newest record of each reading was when it was written."""
 
 
 class Writer:
@@ -130,6 +143,8 @@ class Writer:
         self._retracting = False  # what it has is for another host to write
         self._standing_by = False
         self._written = 0
+        self._last_write: float | None = None
+        self._ages = Ages()
 
     # -- the loop -------------------------------------------------------------------------------
 
@@ -140,10 +155,13 @@ class Writer:
         *,
         drain_timeout: float = 10.0,
         abandoned: Callable[[], bool] = lambda: False,
-    ) -> None:
+        retiring: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Write until ``stopping()`` and the stream is read to its end, at most ``drain_timeout`` later.
 
-        ``beat`` gets a status in each round; ``abandoned`` says that there is no time to read to the end.
+        ``beat`` gets a status in each round; ``abandoned`` says that there is no time to read to the end, and
+        ``retiring`` that this writer is no longer wanted: once it has read to the end the stream is not kept
+        for it any more. Returns True when it has done what it was told to.
         """
         self._checkpoint.open()
         if self._checkpoint.damage:
@@ -151,7 +169,7 @@ class Writer:
         deadline: float | None = None
         try:
             if not self._open_destination(stopping, beat):
-                return
+                return False
             while True:
                 if deadline is None and stopping():
                     deadline = time.monotonic() + drain_timeout
@@ -162,13 +180,37 @@ class Writer:
                 # A server that is away for a moment is no reason to leave records unread.
                 read_to_the_end = not moved and (self._standing_by or not self._trouble.failures)
                 if read_to_the_end or abandoned() or time.monotonic() >= deadline:
-                    return
+                    return self._leave(finished=read_to_the_end) if retiring() else not self._trouble.reason
         finally:
             self.close()
 
     def status(self) -> WriterStatus:
         """Counts for the supervisor."""
-        return WriterStatus(self._written, self._checkpoint.entry_id.decode(), self._trouble.reason)
+        counts = self._destination.counts
+        return WriterStatus(
+            self._written,
+            self._checkpoint.entry_id.decode(),
+            self._trouble.reason,
+            counts.bytes,
+            self._last_write,
+            counts.rotations,
+            counts.rejected,
+            tuple(counts.skipped.items()),
+            self._ages,
+        )
+
+    def _leave(self, *, finished: bool) -> bool:
+        """Have the stream kept for this writer no longer, if it has read it to its end; True when that is done.
+
+        Who only stands by keeps still: the host that has the lease goes on with this writer.
+        """
+        if not finished or self._client is None:
+            return self._standing_by
+        try:
+            return self._client.leave(self._name)
+        except RedislogkitError as error:
+            self._report(f"its place in the stream can not be given up: {error}")
+            return False
 
     def close(self) -> None:
         """Let go of destination, checkpoint and connection."""
@@ -335,7 +377,10 @@ class Writer:
             self._retracting = True
             raise
         self._commit(last_id, total, reading)
-        self._written += len(reading.items)
+        if reading.items:
+            self._written += len(reading.items)
+            self._last_write = time.time()
+            self._ages = self._ages.add(self._last_write - reading.items[-1][0].created)
 
     def _commit(self, last_id: bytes, total: int, reading: Reading) -> None:
         mark = self._destination.mark()

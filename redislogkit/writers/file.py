@@ -36,6 +36,7 @@ from redislogkit.writers import archive, chunk, repair
 from redislogkit.writers.archive import Archivist, Identity
 from redislogkit.writers.checkpoint import Checkpoint, Intent, Mark
 from redislogkit.writers.chunk import Chunk
+from redislogkit.writers.counts import Counts
 from redislogkit.writers.index import Index, Position
 from redislogkit.writers.reading import Reading
 
@@ -59,6 +60,8 @@ class FileDestination:
         report: Takes one line about what went wrong.
         clock: Seconds since the epoch.
         index_folder: Where the index is kept; empty: nowhere.
+
+    `rotate_soon` and `reopen_soon` are carried out by the next `service` that finds everything settled.
     """
 
     def __init__(
@@ -90,6 +93,8 @@ class FileDestination:
         self._next_fsync = _NEVER
         self._rotated = True  # archives may wait for compression since before we began
         self._opened = False
+        self._rotation_wanted = self._reopening_wanted = False
+        self.counts = Counts()
 
     # -- opening, recovering --------------------------------------------------------------------
 
@@ -280,6 +285,7 @@ class FileDestination:
         if data:
             self._checkpoint.intend(Intent(*self._identity, announced), data)
             self._append(data)
+            self.counts.bytes += len(data)
         if self._offset != announced.end:  # others have appended before us
             moved = self._offset - announced.end
             announced = replace(announced, start=announced.start + moved, end=announced.end + moved)
@@ -356,6 +362,7 @@ class FileDestination:
                 self._rotate_not_before = time.monotonic() + _ROTATION_PAUSE
                 return
             self._rotated = True
+            self.counts.rotations += 1
             self._detach()
             self._open_live(status)
             self._begin_index()
@@ -370,6 +377,23 @@ class FileDestination:
             return self._began
         return rotation.interval_start(self._rollover, config.when, config.interval, utc=config.utc)
 
+    def rotate_soon(self) -> None:
+        """Make the live file, unless it is empty, an archive, whatever its size and age."""
+        self._rotation_wanted = True
+
+    def reopen_soon(self) -> None:
+        """Go on in the file that has the name now, as after an outside ``logrotate``, and not only with the next record."""
+        self._reopening_wanted = True
+
+    def _obey(self, checkpoint: Checkpoint) -> None:
+        """Do what is wanted; nothing is in the air now."""
+        self._settle()
+        if self._rotation_wanted:
+            self._rotate(self._clock())
+        self._rotation_wanted = self._reopening_wanted = False
+        # No record may come for long, and what the checkpoint names can not be compressed.
+        checkpoint.commit(checkpoint.entry_id, checkpoint.total, self.mark(), {}, [])
+
     def _forget_old_indexes(self) -> None:
         if self._index:
             with contextlib.suppress(OSError):
@@ -383,7 +407,12 @@ class FileDestination:
 
     def service(self) -> float | None:
         """Do what is pending: old files may be compressed and expire; force the file onto the disk when that is due."""
-        if self._rotated and self._checkpoint is not None and not self._checkpoint.intents:
+        checkpoint = self._checkpoint
+        settled = checkpoint is not None and not checkpoint.intents and self._fd >= 0
+        if settled and (self._rotation_wanted or self._reopening_wanted):
+            assert checkpoint is not None
+            self._obey(checkpoint)
+        if self._rotated and settled:
             self._rotated = False
             self._archivist.submit()
             self._forget_old_indexes()

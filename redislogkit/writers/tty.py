@@ -30,7 +30,7 @@ import signal
 import stat
 import termios
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
@@ -39,6 +39,7 @@ from redislogkit.config import TtyWriterConfig
 from redislogkit.lines import Numbered
 from redislogkit.record import Facts, Loss, Record
 from redislogkit.writers.checkpoint import Checkpoint
+from redislogkit.writers.counts import Counts
 from redislogkit.writers.reading import Reading
 
 #: What lines may wait for one terminal, in bytes.
@@ -103,7 +104,8 @@ class TtyDestination:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.written = 0
-        self.skipped: Counter[str] = Counter()
+        self.counts = Counts()
+        self.skipped = self.counts.skipped
         self._format = formatting.build(config.formatter)
         self._coloured = wants_colour(config.color, environ)
         self._clock = clock
@@ -263,6 +265,7 @@ class TtyDestination:
         except OSError:
             self._drop(target)
         self.written += target.written - before
+        self.counts.bytes += taken
         return taken
 
     def _wait(self, terminals: Collection[_Terminal], grace: float, deadline: float) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from redislogkit.errors import EmbeddedServerError
+from redislogkit.errors import EmbeddedServerError, SocketFolderError
 from redislogkit.stream import embedded, server_binary, server_files
 from tests.helpers.processes import is_running, kill
 from tests.helpers.server import Server, client
@@ -336,7 +336,7 @@ def test_a_planted_socket_folder_is_refused(state_dir, planted):
         else:
             folder.mkdir()
             folder.chmod(0o755)
-        with pytest.raises(EmbeddedServerError, match="must be a folder with mode 0700"):
+        with pytest.raises(SocketFolderError, match="must be a folder with mode 0700"):
             embedded.socket_path(directory)
     finally:
         folder.rmdir() if planted == "open folder" else folder.unlink()
@@ -348,7 +348,7 @@ def test_folders_of_other_users_are_refused(state_dir):
     folder = Path(embedded.socket_path(directory)).parent
     try:
         os.chown(folder, 12345, 12345)
-        with pytest.raises(EmbeddedServerError, match="of user 12345"):
+        with pytest.raises(SocketFolderError, match="of user 12345"):
             embedded.socket_path(directory)
     finally:
         folder.rmdir()

@@ -17,6 +17,7 @@ from redislogkit.stream.client import Claim, Confirmation, RawEntry
 from redislogkit.writers import base
 from redislogkit.writers.base import Writer
 from redislogkit.writers.checkpoint import Checkpoint, Mark
+from redislogkit.writers.counts import Counts
 from redislogkit.writers.reading import Reading
 
 CODEC = batch.compressor("none")
@@ -87,6 +88,7 @@ class Lines:
     """A destination that keeps what is written, forgets what is not checkpointed, and fails when told to."""
 
     def __init__(self) -> None:
+        self.counts = Counts()
         self.items: list[Numbered] = []
         self.fail_before: set[int] = set()
         self.failures: list[OSError] = []
