@@ -37,7 +37,10 @@ def add(commands: Commands) -> None:
     )
     common.add_config(parser)
     parser.add_argument(
-        "--listen", metavar="HOST:PORT", default=_LISTEN, help="where (default: %(default)s; port 0: a free one)"
+        "--listen",
+        metavar="HOST:PORT",
+        default=_LISTEN,
+        help="where (default: %(default)s; port 0: a free one)",
     )
     parser.add_argument("--token", action="store_true", help="ask for a token on a loopback address, too")
     parser.add_argument(
@@ -88,7 +91,10 @@ def run(options: argparse.Namespace) -> int:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address[:2], family=family)
     except OSError as error:
-        print(f"--listen must be an address where this host can listen, got {options.listen}: {error.strerror}", file=sys.stderr)
+        print(
+            f"--listen must be an address where this host can listen, got {options.listen}: {error.strerror}",
+            file=sys.stderr,
+        )
         return common.EXIT_USAGE
     token = secrets.token_urlsafe(24) if options.token or not _is_loopback(listener) else ""
     with listener:
@@ -96,7 +102,9 @@ def run(options: argparse.Namespace) -> int:
         return _serve(config, options, listener, token, uvicorn)
 
 
-def _serve(config: Config, options: argparse.Namespace, listener: socket.socket, token: str, uvicorn: Any) -> int:
+def _serve(
+    config: Config, options: argparse.Namespace, listener: socket.socket, token: str, uvicorn: Any
+) -> int:
     from redislogkit import control, identity
     from redislogkit.stream import address
     from redislogkit.stream.client import StreamClient

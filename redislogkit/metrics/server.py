@@ -11,14 +11,18 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import HTTPServer
 from typing import Any, Final
 
+from redislogkit import control
+from redislogkit.config import Config
 from redislogkit.config_values import split_listen
 from redislogkit.errors import ConfigError, RedislogkitError
-from redislogkit.stream.client import Backlog
+from redislogkit.stream import address
+from redislogkit.stream.client import Backlog, StreamClient
 
 #: Seconds that a client may be silent, and that supervisor and redis may take for their answers.
 CLIENT_TIMEOUT: Final = 5.0
@@ -54,6 +58,21 @@ class Collector:
         with contextlib.suppress(RedislogkitError, OSError):
             backlog = self._backlog()
         yield from families(status, backlog, self._version)
+
+
+def collector(config: Config) -> Collector:
+    """Return what asks the supervisor and the stream of ``config``."""
+
+    def status() -> dict[str, Any]:
+        return control.ask(config, {"do": control.STATUS}, ANSWER_TIMEOUT)
+
+    def backlog() -> Backlog:
+        client = StreamClient(address.resolve(config), config.stream.name, timeout=ANSWER_TIMEOUT)
+        with contextlib.closing(client):
+            return client.backlog()
+
+    # Nothing in the package may import its root, which is there whoever runs this.
+    return Collector(status, backlog, sys.modules["redislogkit"].__version__)
 
 
 class Server(HTTPServer):

@@ -6,7 +6,7 @@ import asyncio
 import importlib.resources
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -132,7 +132,12 @@ async def _events(
     feed: Feed, looker: Looker, about: dict[str, Any], last: int, closing: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     loop, news = asyncio.get_running_loop(), asyncio.Event()
-    unwatch = feed.watch(lambda: loop.call_soon_threadsafe(news.set))
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop has just been closed
+            loop.call_soon_threadsafe(news.set)
+
+    unwatch = feed.watch(wake)
     told, next_state, since = 0.0, 0.0, 0
     try:
         yield _event("hello", {"feed": feed.name, "now": time.time(), **about})
@@ -160,10 +165,8 @@ async def _events(
 
 
 async def _wait(news: asyncio.Event, seconds: float) -> None:
-    try:
+    with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(news.wait(), min(seconds, 1.0))
-    except asyncio.TimeoutError:
-        pass
 
 
 def _filter(asked: Any) -> Filter:
