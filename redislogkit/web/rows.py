@@ -2,7 +2,7 @@
 
 Keys are short, since there are many rows: ``n`` number in the feed, ``t`` seconds since the epoch, ``l`` and ``L`` number
 and name of the level, ``g`` logger, ``m`` message, ``x`` exception, ``k`` stack, ``e`` extras, ``h`` host, ``p`` pid,
-``P`` name of the process, ``T`` of the thread, ``a`` of the task, ``f`` file, ``i`` line, ``u`` function, ``d``
+``P`` name of the process, ``T`` and ``r`` name and number of the thread, ``a`` of the task, ``f`` file, ``i`` line, ``u`` function, ``d``
 producer, ``s`` sequence, ``o`` 1 for a notice of redislogkit's own. What is empty is left out.
 """
 
@@ -37,6 +37,7 @@ def row(number: int, seen: Seen) -> dict[str, Any]:
         "p": plain(overrides.get("process", facts.pid)),
         "P": plain(overrides.get("processName", facts.process_name)),
         "T": record.thread_name,
+        "r": plain(record.thread),
         "a": record.task_name,
         "f": record.pathname,
         "i": record.lineno,
