@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
         return common.EXIT_USAGE
     token = secrets.token_urlsafe(24) if options.token or not _is_loopback(listener) else ""
     with listener:
-        print(_links(host, listener, token), flush=True)
+        print(f"the page is at {_link(host, listener, token)} (Ctrl-C ends it)", flush=True)
         return _serve(config, options, listener, token, uvicorn)
 
 
@@ -151,7 +151,7 @@ def _is_loopback(listener: socket.socket) -> bool:
     return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
-def _links(host: str, listener: socket.socket, token: str) -> str:
+def _link(host: str, listener: socket.socket, token: str) -> str:
     """Return what to open: the address, and this host's name where it listens at all of them."""
     address, port = listener.getsockname()[:2]
     anywhere = address in ("0.0.0.0", "::")  # noqa: S104 - the user's own choice

@@ -27,6 +27,8 @@ PATIENCE: Final = 20_000
 MOST_HISTORY: Final = 20_000
 #: Seconds between two events with rows, and between two looks at the state.
 _PACE: Final = 0.1
+#: Seconds after which a stream of events looks whether the server wants to end.
+_IDLE: Final = 1.0
 STATE_PAUSE: Final = 2.0
 _FILES: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -166,7 +168,7 @@ async def _events(
 
 async def _wait(news: asyncio.Event, seconds: float) -> None:
     with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(news.wait(), min(seconds, 1.0))
+        await asyncio.wait_for(news.wait(), min(seconds, _IDLE))
 
 
 def _filter(asked: Any) -> Filter:
