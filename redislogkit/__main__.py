@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import Final
 
-from redislogkit.commands import check, common, demo, drill, supervise, verify, web, writers
+from redislogkit.commands import cat, check, common, demo, drill, supervise, tail, verify, web, writers
 from redislogkit.errors import RedislogkitError
 
 #: In the order of the help.
@@ -22,6 +22,8 @@ COMMANDS: Final[tuple[ModuleType, ...]] = (
     check,
     supervise,
     writers,
+    tail,
+    cat,
     verify,
     drill,
     web,

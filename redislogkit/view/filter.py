@@ -29,6 +29,18 @@ ALIASES: Final[Mapping[str, str]] = {
     "thread_name": "threadName",
 }
 
+#: Attribute → attributes from which it can be made.
+STANDS_FOR: Final[Mapping[str, tuple[str, ...]]] = {
+    "asctime": ("created",),
+    "filename": ("filename", "pathname"),
+    "levelname": ("levelname", "levelno"),
+    "levelno": ("levelno", "levelname"),
+    "module": ("filename", "pathname"),
+    "msecs": ("created",),
+    "msg": ("message",),
+    "relativeCreated": (),
+}
+
 _MISSING: Final = object()
 
 
@@ -139,7 +151,8 @@ class Filter(NamedTuple):
             wanted["until"] = ("created", "asctime")
         for name, _ in self.fields:
             first = name.partition(".")[0]
-            wanted[f"field {name}"] = (name, first, ALIASES.get(first, first))
+            attribute = ALIASES.get(first, first)
+            wanted[f"field {name}"] = (name, first, attribute, *STANDS_FOR.get(attribute, ()))
         return wanted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redislogkit.errors import ServerAwayError
@@ -40,6 +40,9 @@ class LookedAt:
         self.entries = list(entries)
         self.away = False
         self.connections = 0
+        self.published: dict[str, int] = {}
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What happens with each command."""
 
     def connect(self) -> LookedAt:
         self.connections += 1
@@ -58,10 +61,15 @@ class LookedAt:
         self._answer()
         return self.entries[-1][0].decode() if self.entries else "0-0"
 
+    def written(self, writer: str) -> dict[str, int]:
+        self._answer()
+        return self.published
+
     def close(self) -> None:
         pass
 
     def _answer(self) -> None:
+        self.meanwhile()
         if self.away:
             raise ServerAwayError("connection refused")
 
