@@ -110,6 +110,7 @@ def _serve(
     from redislogkit.stream.client import StreamClient
     from redislogkit.view.follow import Follower
     from redislogkit.web import app
+    from redislogkit.web.archives import Archives
     from redislogkit.web.feed import Feed
     from redislogkit.web.state import State
 
@@ -127,6 +128,7 @@ def _serve(
         feed,
         state,
         about,
+        Archives(config, connect),
         hosts=[socket.gethostname(), socket.getfqdn(), *options.host_name],
         token=token,
         closing=lambda: server.should_exit,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
+import math
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -16,8 +18,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from redislogkit.errors import ConfigError
+from redislogkit.errors import ConfigError, RedislogkitError
+from redislogkit.record import LATEST
 from redislogkit.view.filter import Filter
+from redislogkit.web.archives import Archives
 from redislogkit.web.feed import Feed
 from redislogkit.web.guard import Guard
 
@@ -36,6 +40,7 @@ _FILES: Final = {
     "/app.js": ("app.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_NUMBER: Final = re.compile(r"-?[0-9]{1,17}")
 _PRIVATE: Final = {"cache-control": "no-store"}
 
 State = Callable[[], dict[str, Any]]
@@ -63,6 +68,7 @@ def application(
     feed: Feed,
     state: State,
     about: dict[str, Any],
+    archives: Archives | None = None,
     *,
     hosts: Iterable[str] = (),
     token: str = "",
@@ -74,11 +80,15 @@ def application(
         feed: The records; followed while the application runs.
         state: Asks supervisor and stream; called in a thread.
         about: What the page says of itself: ``stream``, ``version``, ``host``.
+        archives: The log files of this host, to be searched; None: there are none.
         hosts: Names by which it may be called, beside addresses.
         token: What a browser has to show; empty: nothing.
         closing: True once the server wants to end: then streams of events end, too.
     """
     looker = Looker(state)
+    writers = archives.writers if archives is not None else []
+    about = {**about, "files": writers}
+    searching = asyncio.Lock()
 
     async def file(request: Request) -> Response:
         name, kind = _FILES[request.url.path]
@@ -89,11 +99,24 @@ def application(
         asked = request.query_params
         try:
             wanted = _filter(asked)
-            before, most = _number(asked, "before", 2**53), _number(asked, "limit", 1_000)
+            before, most = _number(asked, "before", 2**53), max(_number(asked, "limit", 1_000), 1)
         except ConfigError as error:
             return _json({"error": str(error)}, 400)
         rows, more = await asyncio.to_thread(feed.before, before, wanted, min(most, MOST_HISTORY))
         return _json({"feed": feed.name, "rows": rows, "more": more})
+
+    async def files(request: Request) -> Response:
+        asked = request.query_params
+        name = asked.get("writer", "")
+        try:
+            if archives is None or name not in writers:
+                raise ConfigError([f"writer must be one of {', '.join(writers) or 'none'}, got {name!r}"])
+            wanted, number, before = _filter(asked), _number(asked, "before", 0), _moment(asked, "time")
+            async with searching:  # it may read a lot; one at a time
+                found = await asyncio.to_thread(archives.search, name, wanted, number, before)
+        except (RedislogkitError, OSError) as error:
+            return _json({"error": str(error)}, 400)
+        return _json({"feed": feed.name, **found._asdict()})
 
     async def events(request: Request) -> Response:
         last = _resumed(request, feed)
@@ -116,6 +139,7 @@ def application(
         *(Route(path, file) for path in _FILES),
         Route("/api/events", events),
         Route("/api/history", history),
+        Route("/api/files", files),
         Route("/api/state", now),
     ]
     guard = Middleware(Guard, hosts=tuple(hosts), token=token)
@@ -184,9 +208,20 @@ def _filter(asked: Any) -> Filter:
 
 def _number(asked: Any, name: str, default: int) -> int:
     text = asked.get(name) or str(default)
-    if not (text.isdecimal() and len(text) < 18):
+    if not _NUMBER.fullmatch(text):
         raise ConfigError([f"{name} must be a whole number, got {text!r}"])
     return int(text)
+
+
+def _moment(asked: Any, name: str) -> float:
+    text = asked.get(name, "")
+    try:
+        moment = float(text)
+    except ValueError:
+        moment = math.nan
+    if not 0 <= moment < LATEST:
+        raise ConfigError([f"{name} must be seconds since the epoch, got {text!r}"])
+    return moment
 
 
 def _json(content: Any, status: int = 200) -> Response:

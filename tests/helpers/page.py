@@ -82,13 +82,19 @@ class ServedPage:
         keep: int = 200_000,
         token: str = "",
         state: Callable[[], dict[str, Any]] | None = None,
+        archives: Any = None,
     ) -> None:
         self.source = FakeSource(old or [])
         self.feed = Feed(self._source, keep)
         self._number = len(self.source.old)
         about = {"stream": "app", "host": "web1", "version": "0.1.0"}
         made = app.application(
-            self.feed, state or busy_state, about, token=token, closing=lambda: self._server.should_exit
+            self.feed,
+            state or busy_state,
+            about,
+            archives,
+            token=token,
+            closing=lambda: self._server.should_exit,
         )
         self._server = uvicorn.Server(
             uvicorn.Config(made, log_level="warning", access_log=False, lifespan="on")

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from redislogkit.view.filter import Filter
+from redislogkit.web.archives import Found
+from redislogkit.web.rows import row
 from tests.helpers.browser import Browser, find
 from tests.helpers.page import ServedPage, busy_state, seen
 
@@ -282,6 +285,36 @@ def test_figures_are_drawn_and_children_have_their_states(show):
     assert browser.run(f"{painted}('throughput') && {painted}('delay')")
     browser.run("document.querySelector('#producers .thing').click()")
     assert browser.run("filter.field") == "pid=4711"
+
+
+class Archived:
+    """Log files with two records of last night."""
+
+    writers = ("app", "errors")
+
+    def search(self, name: str, wanted: Filter, number: int, before: float) -> Found:
+        assert name == "app"
+        assert before < time.time()
+        night = [
+            seen(1, "order lost", 40, created=before - 40_000),
+            seen(2, "order kept", 20, created=before - 39_000),
+        ]
+        found = [each for each in night if wanted.matches(each)]
+        return Found([row(number - len(found) + index, each) for index, each in enumerate(found)], False, [])
+
+
+def test_the_log_files_are_searched_for_what_is_not_kept(show):
+    browser, _ = show([seen(1, "order of today", 40)], archives=Archived())
+    shown(browser, 1)
+    browser.press("4")
+    browser.wait("document.querySelectorAll('#older button').length === 2")
+    browser.run("document.querySelector('#older button').click()")
+    shown(browser, 2)
+    assert browser.run("page.shown.map(row => row.m)") == ["order lost", "order of today"]
+    assert browser.run("document.getElementById('older').textContent") == "the files of app have no more"
+    browser.press("x")
+    shown(browser, 1)
+    browser.wait("document.querySelectorAll('#older button').length === 2")
 
 
 def test_it_says_so_when_nobody_answers_and_goes_on_when_somebody_does(show):

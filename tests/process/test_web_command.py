@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 
 import pytest
@@ -49,6 +50,14 @@ def test_records_of_the_stream_and_the_state_are_served_to_who_has_the_token(sta
             lambda: json.loads(_get(address, "api/history", token))["rows"], what="the records are served"
         )
         assert rows[0]["m"].startswith("rlk[r w 0 ")
+        files = f"api/files?writer=app&time={time.time() + 60}&grep=w+1"
+        wait_until(
+            lambda: len(json.loads(_get(address, files, token))["rows"]) == 11,
+            what="the records of the file are found",
+        )
+        found = json.loads(_get(address, files, token))
+        assert [row["n"] for row in found["rows"]] == list(range(-11, 0))
+        assert (found["full"], found["reports"]) == (False, [])
         state = json.loads(_get(address, "api/state", token))
         assert state["supervisor"]["pid"] == supervision.pid
         assert "app" in state["backlog"]["writers"]

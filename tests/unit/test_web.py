@@ -12,10 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from redislogkit import config as configuration
 from redislogkit.errors import ConfigError, ServerAwayError
 from redislogkit.stream.client import StreamClient
 from redislogkit.view.filter import Filter
 from redislogkit.web import app, feed
+from redislogkit.web.archives import Archives
 from redislogkit.web.feed import Feed
 from redislogkit.web.guard import Guard
 from redislogkit.web.rows import LONGEST, plain, row
@@ -299,11 +301,29 @@ def test_history_takes_filters_and_explains_wrong_ones():
         ("level=LOUD", "level must be the name of a level"),
         ("grep=(", "grep must be a regular expression"),
         ("field=x", "field must be like name=value"),
-        ("limit=-1", "limit must be a whole number, got '-1'"),
+        ("limit=x", "limit must be a whole number, got 'x'"),
     ):
         wrong = Answer(application, f"/api/history?{query}")
         assert wrong.status == 400
         assert said in wrong.json()["error"]
+
+
+def test_files_are_searched_where_there_are_some():
+    def refused(application: Any, query: str) -> str:
+        answer = Answer(application, f"/api/files?{query}")
+        assert answer.status == 400
+        return str(answer.json()["error"])
+
+    assert refused(served(), "writer=app&time=1") == "writer must be one of none, got 'app'"
+    config = configuration.load({"writers": {"app": {"type": "file", "path": "/nowhere/x.log", "level": "ERROR"}, "all": {
+        "type": "file", "path": "/nowhere/y.log", "formatter": "bare"}, "tty": {"type": "tty"}},
+        "formatters": {"bare": {"format": "%(message)s"}}})  # fmt: skip
+    archives = Archives(config, lambda: pytest.fail("nothing is asked for"))
+    assert archives.writers == ["all", "app"]
+    application = app.application(a_feed(), busy_state, {}, archives)
+    assert refused(application, "writer=tty&time=1") == "writer must be one of all, app, got 'tty'"
+    assert "time must be seconds since the epoch, got 'x'" in refused(application, "writer=app&time=x")
+    assert "the format of writer 'all'" in refused(application, "writer=all&time=1&level=ERROR")
 
 
 def test_events_begin_where_the_page_has_stopped(monkeypatch):

@@ -32,7 +32,7 @@ const page = {
   feed: "", dense: [], sparse: [], shown: [], pending: [], pendingSkipped: 0,
   more: true, fetching: false, paused: false, follow: true, online: false,
   selected: null, expanded: new Map(), heights: [], offset: 0, skew: 0,
-  seconds: new Map(), unwritten: [], written: new Map(), state: {}, failure: "",
+  files: [], searched: "", seconds: new Map(), unwritten: [], written: new Map(), state: {}, failure: "",
 };
 const filter = { level: 0, logger: "", grep: "", field: "" };
 let test = () => true;
@@ -127,6 +127,7 @@ function setFilter(changes) {
   history.replaceState(null, "", "#" + kept);
   page.sparse = [];
   page.more = true;
+  page.searched = "";
   refilter();
 }
 function fromAddress() {
@@ -220,12 +221,9 @@ async function fetchOlder(limit) {
   if ((filtered ? page.sparse : page.dense).length >= MOST_ROWS) { page.more = false; showOlder(); return; }
   page.fetching = true;
   showOlder();
-  const query = new URLSearchParams({ limit: String(Math.min(limit ?? (filtered ? OLDER_FOUND : OLDER), MOST_ROWS - (filtered ? page.sparse.length : page.dense.length))) });
+  const query = filterQuery();
+  query.set("limit", String(Math.min(limit ?? (filtered ? OLDER_FOUND : OLDER), MOST_ROWS - (filtered ? page.sparse.length : page.dense.length))));
   query.set("before", String(Math.ceil(first.n)));
-  if (filter.level) query.set("level", String(filter.level));
-  if (filter.logger) query.set("logger", patterns().join(","));
-  if (pattern) { query.set("grep", pattern.source); if (pattern.ignore) query.set("ignore_case", "1"); }
-  for (const [name, value] of fields()) query.append("field", `${name}=${value}`);
   let found = null;
   try {
     const answer = await fetch("api/history?" + query);
@@ -236,26 +234,70 @@ async function fetchOlder(limit) {
   if (found === null) { page.more = false; showOlder(); return; }
   if (found.feed !== page.feed || asked !== JSON.stringify(filter)) { fillUp(); return; }
   page.more = found.more;
-  if (filtered) page.sparse = found.rows.concat(page.sparse);
-  else page.dense = found.rows.concat(page.dense);
-  page.shown = found.rows.concat(page.shown);
+  prepend(found.rows, filtered ? "sparse" : "dense");
+  showOlder();
+  fillUp();
+}
+async function fetchFiles(writer) {
+  const first = page.sparse[0] ?? page.dense[0], asked = JSON.stringify(filter);
+  page.fetching = true;
+  showOlder();
+  const query = filterQuery();
+  query.set("writer", writer);
+  query.set("before", String(first ? Math.floor(first.n) : 0));
+  query.set("time", String(first && first.t ? first.t : now()));
+  let found = null;
+  try {
+    const answer = await fetch("api/files?" + query);
+    found = await answer.json();
+    if (!answer.ok) { say(found.error || "The server refuses this search."); found = null; }
+  } catch { /* the stream of events says that the server is away */ }
+  page.fetching = false;
+  if (found && found.feed === page.feed && asked === JSON.stringify(filter)) {
+    page.searched = found.full ? `the newest ${number(found.rows.length)} from the files of ${writer}; a filter searches further back` : `the files of ${writer} have no more`;
+    if (found.reports.length) say(found.reports.join("; "));
+    prepend(found.rows, "sparse");
+    if (found.rows.length) { page.follow = false; select(found.rows.length - 1); }
+  }
+  showOlder();
+  render(true);
+}
+function filterQuery() {
+  const query = new URLSearchParams();
+  if (filter.level) query.set("level", String(filter.level));
+  if (filter.logger) query.set("logger", patterns().join(","));
+  if (pattern) { query.set("grep", pattern.source); if (pattern.ignore) query.set("ignore_case", "1"); }
+  for (const [name, value] of fields()) query.append("field", `${name}=${value}`);
+  return query;
+}
+function prepend(rows, where) {
+  page[where] = rows.concat(page[where]);
+  page.shown = rows.concat(page.shown);
   measureExpanded();
   const list = $("list"), before = list.scrollTop;
   render(true);
   if (page.follow) toEnd();
-  else list.scrollTop = before + found.rows.length * HEIGHT;
-  showOlder();
+  else list.scrollTop = before + rows.length * HEIGHT;
   showCounts();
-  fillUp();
 }
 function fillUp() {
   const list = $("list");
   if (page.more && !page.fetching && (total() < list.clientHeight * 2 || list.scrollTop < HEIGHT * 20)) fetchOlder();
 }
 function showOlder() {
+  const full = page.dense.length >= MOST_ROWS - TRIM - 1 && !isFiltered();
   const text = page.fetching ? "looking for older records …"
-    : page.more ? "" : page.dense.length >= MOST_ROWS - TRIM - 1 && !isFiltered() ? "this page holds no more than this; a filter searches further back" : "older ones are not kept here; the log files have them";
-  $("older").textContent = page.shown.length || page.fetching ? text : "";
+    : page.more ? "" : page.searched ? page.searched
+    : full ? "this page holds no more than this; a filter searches further back" : page.files.length ? "" : "older ones are not kept here";
+  const bar = $("older");
+  bar.replaceChildren(text);
+  if (page.fetching || page.more || page.searched || full) return;
+  if (page.files.length) bar.append("older ones are in the log files: ");
+  for (const name of page.files.slice(0, 8)) {
+    const button = element("button", "", `search ${name}`);
+    button.addEventListener("click", () => fetchFiles(name));
+    bar.append(button);
+  }
 }
 
 // --- the list ------------------------------------------------------------------------------------------------
@@ -373,7 +415,7 @@ function rowNode(row) {
   node.classList.add(classOf(row.l));
   if (row.o) node.classList.add("notice");
   const line = element("div", "line");
-  const [time, milliseconds] = clock(row.t);
+  const [time, milliseconds] = row.t ? clock(row.t) : ["", ""];
   const at = element("span", "time", time);
   at.append(element("span", "ms", milliseconds));
   const text = element("span", "text");
@@ -752,6 +794,7 @@ function connect() {
     page.online = true;
     page.skew = hello.now - Date.now() / 1000;
     page.stream = hello.stream;
+    page.files = hello.files ?? [];
     $("stream").textContent = hello.stream;
     $("stream").title = `stream ${hello.stream}, seen from ${hello.host}, redislogkit ${hello.version}`;
     if (page.feed && page.feed !== hello.feed) {
@@ -765,7 +808,10 @@ function connect() {
   });
   on("rows", content => { take(content.rows, content.skipped); fillUp(); });
   on("report", report => { if (now() - report.at < 30) say(report.text); });
-  on("state", showState);
+  on("state", state => {
+    showState(state);
+    if (!page.dense.length && !page.fetching && page.more) { page.more = false; showOlder(); }  // nothing is kept
+  });
   on("producers", showProducers);
   on("seconds", takeSeconds);
   events.onerror = () => {
