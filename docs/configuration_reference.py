@@ -21,6 +21,8 @@ from redislogkit.config_schema import (
     ProducerConfig,
     RedisConfig,
     Section,
+    StderrWriterConfig,
+    StdoutWriterConfig,
     StreamConfig,
     SupervisorConfig,
     TtyWriterConfig,
@@ -38,6 +40,8 @@ SECTIONS: dict[str, type[Section]] = {
     "`[formatters.NAME]`": FormatterConfig,
     '`[writers.NAME]` with `type = "file"`': FileWriterConfig,
     '`[writers.NAME]` with `type = "tty"`': TtyWriterConfig,
+    '`[writers.NAME]` with `type = "stdout"`': StdoutWriterConfig,
+    '`[writers.NAME]` with `type = "stderr"`': StderrWriterConfig,
     "`[supervisor]`": SupervisorConfig,
     "`[metrics]`": MetricsConfig,
 }

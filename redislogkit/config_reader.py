@@ -21,6 +21,9 @@ from redislogkit.config_schema import (
     ProducerConfig,
     RedisConfig,
     Section,
+    StandardWriterConfig,
+    StderrWriterConfig,
+    StdoutWriterConfig,
     StreamConfig,
     SupervisorConfig,
     TtyWriterConfig,
@@ -40,11 +43,13 @@ from redislogkit.rotation import is_archive_of
 
 S = TypeVar("S", bound=Section)
 T = TypeVar("T")
-Writer: TypeAlias = "FileWriterConfig | TtyWriterConfig"
+Writer: TypeAlias = FileWriterConfig | TtyWriterConfig | StdoutWriterConfig | StderrWriterConfig
 
-WRITERS: Final[Mapping[str, type[FileWriterConfig | TtyWriterConfig]]] = {
+WRITERS: Final[Mapping[str, type[Writer]]] = {
     "file": FileWriterConfig,
     "tty": TtyWriterConfig,
+    "stdout": StdoutWriterConfig,
+    "stderr": StderrWriterConfig,
 }
 PREDEFINED: Final[Mapping[str, Mapping[str, str]]] = {"plain": {}, "json": {"type": "json"}}
 LARGEST: Final = 2**53
@@ -91,6 +96,10 @@ class Reader:
         loggers = self._loggers(tree)
         formatters = self._formatters(tree)
         writers = self._writers(tree, formatters)
+        if supervisor and supervisor.autostart:
+            self._refuse_launched(writers, tree)
+        if supervisor and supervisor.log:
+            self._refuse_own_log(supervisor.log, writers, tree)
         if self.problems:
             return None
         assert state_dir and redis and stream and producer and supervisor and metrics
@@ -247,6 +256,32 @@ class Reader:
         if name is not None and name not in known:
             self._refuse(path, f"must be a {noun}: {', '.join(known)}", raw, nearest(name, known))
         return known.get(name)
+
+    def _refuse_own_log(self, log: str, writers: Mapping[str, Writer], tree: Mapping[Any, Any]) -> None:
+        """What the supervisor says must not come among the records."""
+        path = ("supervisor", "log")
+        file = os.path.realpath(log)
+        if os.path.isdir(file):
+            self._refuse(path, "must be a file, and there is a folder", tree["supervisor"]["log"])
+        for name, writer in writers.items():
+            if isinstance(writer, FileWriterConfig) and (
+                file == os.path.realpath(writer.path)
+                or (_rotates(writer) and is_archive_of(os.path.realpath(writer.path), file))
+            ):
+                self._refuse(
+                    path, f"must be a file of its own, no file of writers.{name}", tree["supervisor"]["log"]
+                )
+
+    def _refuse_launched(self, writers: Mapping[str, Writer], tree: Mapping[Any, Any]) -> None:
+        """A supervisor that an application starts has no streams that anybody reads."""
+        for name, writer in writers.items():
+            if isinstance(writer, StandardWriterConfig):
+                self._refuse(
+                    ("writers", name, "type"),
+                    "must not be a stream of a supervisor that an application starts, which are in a log file",
+                    tree["writers"][name]["type"],
+                    "set supervisor.autostart = false and run: redislogkit supervise",
+                )
 
     def _refuse_shared_files(self, writers: Mapping[str, Writer], table: Mapping[Any, Any]) -> None:
         files = [

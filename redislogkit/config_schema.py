@@ -35,7 +35,7 @@ MIB: Final = 1024 * 1024
 
 #: Fields with text of the user's, which may have come from an environment variable; no ``repr`` shows them.
 _PRIVATE: Final = frozenset(
-    {"datefmt", "format", "loggers", "name", "optional_fields", "path", "state_dir", "url"}
+    {"datefmt", "format", "log", "loggers", "name", "optional_fields", "path", "state_dir", "url"}
 )
 
 
@@ -241,6 +241,34 @@ class TtyWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag=
     ] = ()
 
 
+class StandardWriterConfig(Section, frozen=True, kw_only=True):
+    """One of the supervisor's own streams, for containers. `supervisor.autostart` must be `false`."""
+
+    level: Annotated[int, about("Records below this level are left out.", LEVEL)] = 0
+    formatter: Annotated[
+        FormatterConfig, about("Name of a formatter; `plain` and `json` are predefined.")
+    ] = FormatterConfig()
+    color: Annotated[
+        Literal["auto", "always", "never"],
+        about("Colours by level, of text; `auto` colours a terminal and obeys `NO_COLOR` and `FORCE_COLOR`."),
+    ] = "auto"
+    multiline: Annotated[
+        Literal["keep", "escape", "indent"],
+        about("Newlines in a message: keep them, write them as `\\n`, or indent the lines that follow."),
+    ] = "keep"
+    loggers: Annotated[
+        tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
+    ] = ()
+
+
+class StdoutWriterConfig(StandardWriterConfig, frozen=True, kw_only=True, tag_field="type", tag="stdout"):
+    """Standard output of the supervisor, for containers; `supervisor.autostart` must be `false`."""
+
+
+class StderrWriterConfig(StandardWriterConfig, frozen=True, kw_only=True, tag_field="type", tag="stderr"):
+    """Standard error of the supervisor, with the same keys."""
+
+
 class SupervisorConfig(Section, frozen=True, kw_only=True):
     """The process that keeps the shipper, the writers and the embedded server alive."""
 
@@ -257,6 +285,14 @@ class SupervisorConfig(Section, frozen=True, kw_only=True):
     heartbeat_timeout: Annotated[
         Annotated[float, Meta(ge=2)], about("A child that is silent for so long is restarted.", DURATION)
     ] = 10.0
+    log: Annotated[
+        str | None,
+        about(
+            "File of the supervisor's own log. By default stderr; where an application has started it, "
+            "`supervisor.log` in the stream's folder.",
+            PATH,
+        ),
+    ] = None
 
 
 class MetricsConfig(Section, frozen=True, kw_only=True):
@@ -285,7 +321,7 @@ class Config(Section, frozen=True, kw_only=True):
     loggers: dict[str, Level]
     """Level of each logger; ``root`` is always there."""
     formatters: dict[str, FormatterConfig]
-    writers: dict[str, FileWriterConfig | TtyWriterConfig]
+    writers: dict[str, FileWriterConfig | TtyWriterConfig | StdoutWriterConfig | StderrWriterConfig]
     supervisor: SupervisorConfig
     metrics: MetricsConfig = MetricsConfig()
     source: str | None = None

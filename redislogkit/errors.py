@@ -9,6 +9,7 @@
     ├── CorruptDataError                bytes of a segment, entry or checkpoint that are not what they claim
     ├── EmbeddedServerError             the embedded server can not be found or does not start
     ├── SocketFolderError               the folder of a socket can not be made, or is not ours alone
+    ├── DestinationClosedError          nobody will ever read what a writer writes
     ├── NotSupervisedError              no supervisor listens where one was asked something
     └── StreamError                     redis or valkey answered with an error
         ├── ServerAwayError             try again later: no connection, time-out, LOADING, OOM, READONLY, NOAUTH …
@@ -55,6 +56,10 @@ class EmbeddedServerError(RedislogkitError):
 
 class SocketFolderError(RedislogkitError):
     """The private folder of a socket can not be made, or belongs to somebody else."""
+
+
+class DestinationClosedError(RedislogkitError):
+    """The stream that a writer writes to is closed, and waiting does not help."""
 
 
 class NotSupervisedError(RedislogkitError):

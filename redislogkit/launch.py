@@ -52,6 +52,10 @@ _HANDOVER: Final = 15.0
 _PASSING: Final = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 
 
+#: In a supervisor and its children: the folder of their stream, into which nothing of what they log may go.
+supervised = ""
+
+
 def doorbell_path(config: Config) -> str:
     """The doorbell of the supervisor for ``config``."""
     return os.path.join(config.stream_dir, doorbell.NAME)
@@ -205,11 +209,13 @@ def _ask_to_end(config: Config) -> bool:
 
 
 def _refusal(config: Config, note: dict[str, Any]) -> str:
+    changed = config.source is not None and note.get("source") == config.source and not note.get("launched")
+    advice = "If the file has changed, have it loaded again by SIGHUP. Else stop" if changed else "Stop"
     return (
         f"stream {config.stream.name!r} in state_dir {config.state_dir} is supervised by "
         f"{locking.describe(locking.read_owner(lock_path(config)))} for another configuration: "
         f"{note.get('source') or 'a mapping'}, here {config.source or 'a mapping'}; redis, stream and writers must "
-        "be the same in both. Stop that supervisor and its producers, or give this configuration another "
+        f"be the same in both. {advice} that supervisor and its producers, or give this configuration another "
         "stream.name or state_dir"
     )
 

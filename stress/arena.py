@@ -303,9 +303,9 @@ heartbeat_timeout = 3
 
     def supervision(self) -> dict[int, list[str]]:
         """Return the supervisors and their children with the files that tell what they are."""
-        ours = (
-            p for p in self.processes() if b"redislogkit.supervise" in p.command or b"spawn_main" in p.command
-        )
+        # By their title, where they can give themselves one.
+        known = (b"redislogkit: ", b"redislogkit.supervise", b"spawn_main")
+        ours = (p for p in self.processes() if any(name in p.command for name in known))
         return {p.pid: _open_files(p.pid) for p in ours}
 
     def supervisors(self) -> list[int]:

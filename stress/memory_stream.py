@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from redislogkit.stream.client import Claim, Confirmation, RawEntry, StreamClient
@@ -35,7 +36,9 @@ class MemoryStream:
         """Nothing is remembered."""
         return {}
 
-    def read(self, writer: str, after: str, count: int, block: float) -> list[RawEntry]:
+    def read(
+        self, writer: str, after: str, count: int, block: float, wake: Sequence[int] = ()
+    ) -> list[RawEntry]:
         """Return the next entries, ``at_once`` at most; none is ever pending."""
         if after != ">":
             return []

@@ -53,7 +53,8 @@ def find_supervisor(config: Config) -> Supervisor | None:
     start = identity.process_start(pid)
     if start is None or start != owner.get("start") or _state(pid) in "ZX":
         return None
-    launched = b"--launched" in _read(pid, "cmdline")
+    # In its arguments, or at the end of the title that it has given itself.
+    launched = b"--launched" in _read(pid, "cmdline").replace(b"\0", b" ").split()
     return Supervisor(Victim(SUPERVISOR, pid, start, "the supervisor"), launched)
 
 

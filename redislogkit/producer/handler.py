@@ -72,7 +72,7 @@ class SpoolHandler(logging.Handler):
 
     Raises:
         ConfigError: The configuration is wrong.
-        SpoolError: ``state_dir`` can not be used.
+        SpoolError: ``state_dir`` can not be used, or this is a process of the stream's own supervisor.
         LockHeldError: A supervisor with another configuration is responsible for this stream on this host.
     """
 
@@ -91,6 +91,11 @@ class SpoolHandler(logging.Handler):
         follows: SpoolHandler | None = None,
     ) -> None:
         self.config = config if isinstance(config, Config) else configuration.load(config)
+        if self.config.stream_dir == launch.supervised:
+            raise SpoolError(
+                f"a writer can not log into stream {self.config.stream.name!r}, which it reads: its records would come "
+                "back to it. Leave redislogkit out of the logging of this process, and have it log to stderr"
+            )
         try:
             launch.prepare(self.config)
         except OSError as error:

@@ -39,12 +39,12 @@ from redislogkit.trouble import Trouble
 
 #: Raw bytes that end the wait for company, and that one entry has at most (but for one large record).
 FULL_BATCH: Final = 64 * 1024
-LARGE_BATCH: Final = 256 * 1024
+LARGE_BATCH: Final = 512 * 1024
 _HOUSEKEEPING: Final = 1.0
 _SOON: Final = 0.1
 #: Seconds that may be spent on burying the dead before anything else is done.
 _LONGEST_BURIAL: Final = 0.25
-_BEAT: Final = 0.25
+_BEAT: Final = 0.5
 #: A server that is away for less than this (it is just starting) is not worth a line.
 _PATIENCE: Final = 1.0
 _FIRST_PAUSE: Final = 0.02
@@ -54,6 +54,8 @@ _FULL_PAUSE: Final = 0.1
 _OVERFLOW_PAUSE: Final = 60.0
 _POSITIONS_PAUSE: Final = 0.004
 _LONGEST_POSITIONS_PAUSE: Final = 0.25
+#: With many producers, following takes time, and at most one part in so many of it.
+_POSITIONS_SHARE: Final = 50
 _PRODUCERS_AT_ONCE: Final = 1000
 _LONGEST_SLEEP: Final = 1.0
 _DRAIN_PAUSE: Final = 0.002
@@ -161,12 +163,19 @@ class Shipper:
         self._pending: list[batch.RawRun] = []
         self._pending_bytes = 0
         self._pending_records = 0
+        self._pending_spools: set[ShipperEnd] = set()
         self._pending_since = 0.0
+        self._sent_bytes = 0
+        self._looked = 0.0
+        self._next_collect = 0.0
         self._entries: list[batch.Entry] = []
         self._refused = False
         self._next_try = 0.0
         self._next_positions = 0.0
         self._positions_pause = _POSITIONS_PAUSE
+        self._positions_rest = 0.0
+        self._perhaps_unwritten: set[ShipperEnd] = set()
+        self._behind = False
         self._next_beat = 0.0
         self._next_housekeeping = 0.0
         self._last_active = 0.0
@@ -225,7 +234,7 @@ class Shipper:
             self._next_housekeeping = now + (_DRAIN_HOUSEKEEPING if draining else _HOUSEKEEPING)
             self._thorough = True
             self._keep_house()
-        if not self._entries and self._connected():
+        if not self._entries and self._connected() and (draining or now >= self._next_collect):
             self._collect(now, draining)
         if self._due(now, draining):
             self._send()
@@ -275,19 +284,28 @@ class Shipper:
         if self._client is None or self._entries:
             self._rest(min(max(self._next_try - now, 0.001), _LONGEST_SLEEP), wake)
         elif self._backlog:
-            return
+            # Appending a little at a time costs more than it gains: 0.2 us a record of 4.5, of all processes.
+            if self._sent_bytes < LARGE_BATCH // 2:
+                self._rest(min(self._settings.flush_interval / 8, 0.005), wake)
         elif self._pending:
-            left = max(self._pending_since + self._settings.flush_interval - now, 0.0)
-            # With little to ship, looking again early would only be work; a thousand quiet producers make a lot of it.
-            quiet = self._pending_bytes < FULL_BATCH // 8
-            self._rest(left if quiet else min(left, self._slice()), wake)
+            self._pause(self._pending_since + self._settings.flush_interval - now, wake)
         elif now - self._last_active < 5 * self._settings.flush_interval:
-            self._rest(self._slice(), wake)
+            self._pause(self._settings.flush_interval, wake)
         else:
             self._sleep(wake)
 
-    def _slice(self) -> float:
-        return min(max(self._settings.flush_interval / 4, 0.002), 0.05)
+    def _pause(self, seconds: float, wake: Sequence[int]) -> None:
+        """Rest until the spools are looked at again, at most ``seconds`` from now, or positions are to be followed.
+
+        With little to ship, looking again early would only be work; a thousand quiet producers make a lot of it.
+        """
+        now = time.monotonic()
+        if now >= self._next_collect:
+            if max(self._pending_bytes, self._sent_bytes) >= FULL_BATCH // 8:
+                seconds = min(seconds, max(self._settings.flush_interval / 4, 0.002), 0.05)
+            self._next_collect = now + seconds
+        until = min(self._next_collect, self._next_positions) if self._behind else self._next_collect
+        self._rest(max(until - now, 0.0), wake)
 
     def _rest(self, seconds: float, wake: Sequence[int]) -> None:
         """A short pause; known producers do not ring now, one that has just come does."""
@@ -315,6 +333,7 @@ class Shipper:
 
     def _answer_bell(self) -> None:
         self._rings += 1
+        self._next_collect = 0.0
         self._last_active = time.monotonic()
         self._discover()
 
@@ -382,22 +401,29 @@ class Shipper:
         self._backlog = False
         # Where no frame has come, only damage could be found: once a second is soon enough for a thousand folders.
         thorough, self._thorough = self._thorough or draining, False
-        for index, spool in enumerate((*spools[turn:], *spools[:turn])):
+        # What is found now may have come right after the last look. Whoever has rung has waited for company already.
+        since, self._looked = self._looked or now, now
+        if self._sleeping:
+            since = now - self._settings.flush_interval
+        turns = [*enumerate(spools[turn:], turn), *enumerate(spools[:turn])]
+        if not thorough:
+            turns = [(index, spool) for index, spool in turns if spool.has_news()]
+        for index, spool in turns:
             if self._pending_bytes >= LARGE_BATCH:
-                self._turn, self._backlog = turn + index, True
+                self._turn, self._backlog = index, True
                 break
             # What a dead producer has left has an end: it is read to it, whenever he has died.
-            caught_up = draining and spool.directory in self._caught_up and not spool.owner_dead
-            if not caught_up and (thorough or spool.has_news()):
-                self._collect_from(spool, now)
+            if not draining or spool.directory not in self._caught_up or spool.owner_dead:
+                self._collect_from(spool, now, since)
             if draining and not spool.has_news():
                 self._caught_up.add(spool.directory)
 
-    def _collect_from(self, spool: ShipperEnd, now: float) -> None:
+    def _collect_from(self, spool: ShipperEnd, now: float, since: float) -> None:
         size = 0
-        for run in self._spools.read(spool, FULL_BATCH):
+        for run in self._spools.read(spool, 2 * FULL_BATCH):
+            self._pending_spools.add(spool)
             if not self._pending:
-                self._pending_since = now
+                self._pending_since = since
             self._pending.append(batch.RawRun(*run))
             size += sum(map(len, run.payloads))
             self._pending_records += len(run.payloads)
@@ -481,20 +507,24 @@ class Shipper:
 
     def _shipped(self) -> None:
         self.shipped_records += self._pending_records
+        self._sent_bytes = self._pending_bytes
         last = {run.facts.producer: run.first + len(run.payloads) - 1 for run in self._pending}
-        for spool in self._spools.values():
-            sequence = last.get(spool.facts.producer)
-            if sequence is not None and sequence > spool.shipped:
+        self._perhaps_unwritten |= self._pending_spools
+        for spool in self._pending_spools:
+            sequence = last[spool.facts.producer]
+            if not spool.closed and sequence > spool.shipped:
                 spool.set_shipped(min(sequence, max(spool.read_sequence, spool.shipped)))
                 if not self._settings.writers:
                     spool.set_written(spool.shipped)
                     spool.release(spool.shipped)
         self._forget_pending()
         self._positions_pause = _POSITIONS_PAUSE
-        self._next_positions = time.monotonic() + _POSITIONS_PAUSE
+        self._next_positions = max(time.monotonic() + _POSITIONS_PAUSE, self._positions_rest)
+        self._behind = True
 
     def _forget_pending(self) -> None:
         self._pending, self._entries = [], []
+        self._pending_spools.clear()
         self._pending_bytes = self._pending_records = 0
 
     # -- positions ------------------------------------------------------------------------------
@@ -509,16 +539,24 @@ class Shipper:
     def _unwritten(self) -> list[ShipperEnd]:
         if not self._settings.writers:
             return []
-        return [spool for spool in self._spools.values() if spool.is_unwritten()]
+        self._perhaps_unwritten = {
+            spool for spool in self._perhaps_unwritten if not spool.closed and spool.is_unwritten()
+        }
+        return list(self._perhaps_unwritten)
 
     def _follow(self) -> None:
         """Put what the writers have published into the headers; release what is safe."""
+        began = time.monotonic()
         behind = self._unwritten()
-        self._next_positions = time.monotonic() + self._positions_pause
+        self._behind = bool(behind)
+        self._next_positions = began + self._positions_pause
         if not behind or self._client is None:
             return
         try:
             epoch, positions = self._positions(behind)
+            took = time.monotonic() - began
+            self._positions_rest = began + min(_POSITIONS_SHARE * took, _LONGEST_POSITIONS_PAUSE)
+            self._next_positions = max(self._next_positions, self._positions_rest)
             if epoch != self._epoch:
                 self._start_over()
                 return
@@ -580,6 +618,7 @@ class Shipper:
 
     def _resume(self, spools: list[ShipperEnd]) -> None:
         _, positions = self._positions(spools)
+        self._perhaps_unwritten.update(spools)
         for spool in spools:
             stored, written = positions[spool.facts.producer]
             if written > spool.written:

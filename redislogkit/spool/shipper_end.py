@@ -90,6 +90,8 @@ class ShipperEnd:
         """True when the owner is dead and every frame has been read."""
         self.read_sequence = 0
         """Highest sequence read so far."""
+        self.closed = False
+        """True once `close` was called."""
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -106,6 +108,8 @@ class ShipperEnd:
             size += read
             if current.waits or (not read and not self._go_on(current)):
                 break
+            if read and not self.has_news():
+                break  # whether another segment follows without an end mark is for a reading that finds nothing
         return runs
 
     def _read_frames(self, current: _Segment, runs: list[Run], limit: int) -> int:
@@ -415,6 +419,7 @@ class ShipperEnd:
 
     def close(self) -> None:
         """Let go of the spool; it stays on disk."""
+        self.closed = True
         if self._current is not None:
             self._current.mapped.close()
             self._current = None

@@ -11,10 +11,12 @@ import hashlib
 import importlib.resources
 import random
 import re
+import select
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
+import msgspec
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -23,8 +25,11 @@ from redis.retry import Retry
 from redislogkit.errors import ConfigError, GroupMissingError, LeaseLostError, ServerAwayError
 from redislogkit.stream.batch import Entry
 
-#: Seconds that a command may take; a blocking read asks for less than half of it.
+#: Seconds that a command may take, and the part of it that a reading waits at most.
 TIMEOUT: Final = 5.0
+_WAITING: Final = 0.4
+#: Milliseconds by which a server may be late to say that nothing has come: it looks as often as its ``hz`` says.
+_LATE: Final = 1000
 
 #: What ends a reading, beside its number of entries: compressed bytes and records. Larger ones do not stay in the
 #: caches of a processor: 60,000 records at once take a third longer than 5,000, and twenty times the memory.
@@ -108,6 +113,10 @@ class Confirmation(NamedTuple):
     """Fencing token of the writer's lease."""
 
 
+class WokenError(Exception):
+    """There is something else to do than to wait for records."""
+
+
 class StreamClient:
     """One connection to one stream. Not for several threads at once.
 
@@ -120,6 +129,7 @@ class StreamClient:
         self._writers = f"{{{stream}}}:redislogkit:writers"
         self._leases = f"{{{stream}}}:redislogkit:leases"
         self._pool = _pool(url, timeout)
+        self._longest_wait = _WAITING * timeout
         self._redis: redis.Redis | None = None
         self._stored: dict[str, int] = {}
         """Producer → sequence that the stream has been seen to have, since `attach`."""
@@ -211,8 +221,8 @@ class StreamClient:
         The epoch is "" also when the stream has less of one of them than it had: all memory is in doubt then.
         """
         keys = [self._stream, self._seqs, *map(self._written, writers)]
-        answer = self._script("positions", keys, producers)
-        numbers = [int(value) for value in answer[1:]]
+        answer = self._script("positions", keys, [msgspec.json.encode(list(producers))])
+        numbers = [int(value) for value in answer[1].split()]
         pairs = zip(numbers[::2], numbers[1::2], strict=True)
         found = {p: Position(*pair) for p, pair in zip(producers, pairs, strict=False)}
         behind = any(position.stored < self._stored.get(p, 0) for p, position in found.items())
@@ -261,22 +271,40 @@ class StreamClient:
         found = _pairs(self._call("HGETALL", self._writers))
         return {_text(name): _text(value).partition(" ")[0] for name, value in found.items()}
 
-    def read(self, writer: str, after: str, count: int, block: float) -> list[RawEntry]:
+    def read(
+        self, writer: str, after: str, count: int, block: float, wake: Sequence[int] = ()
+    ) -> list[RawEntry]:
         """Read entries as ``writer``: its own pending ones ``after`` an id, or new ones (``">"``).
 
-        Waits up to ``block`` seconds for new ones. Fewer than ``count`` where they are large. An entry that was trimmed while pending has no fields.
+        Waits up to ``block`` seconds for new ones, and raises ``WokenError`` when one of the descriptors ``wake`` can
+        be read meanwhile; the connection is of no use then. Fewer than ``count`` where they are large. An entry that was
+        trimmed while pending has no fields.
         Raises ``LeaseLostError``, and reads nothing, when the lease that `claim` got is somebody else's by now;
         ``GroupMissingError`` also when the positions that the writer had published are gone.
         """
         if writer in self._unpublished:
             raise GroupMissingError(_UNPUBLISHED_TEXT)
         answer = self._read(writer, after, count)
-        if not answer[0] and block > 0:
-            # A plain read takes nothing from anybody, however late it comes.
-            wait = max(1, int(block * 1000))
-            self._call("XREAD", "COUNT", 1, "BLOCK", wait, "STREAMS", self._stream, answer[1])
+        if not answer[0] and block > 0 and self._wait_for_more(answer[1], block, wake):
             answer = self._read(writer, after, count)
         return [(entry_id, _pairs(fields)) for entry_id, fields in answer[0]]
+
+    def _wait_for_more(self, newest: Any, block: float, wake: Sequence[int]) -> bool:
+        """Wait for an entry behind ``newest``; a plain read takes nothing from anybody, however late it comes."""
+        wait = max(1, int(min(block, self._longest_wait) * 1000))
+        assert self._redis is not None
+        connection: Any = self._redis.connection
+        try:
+            connection.send_command("XREAD", "COUNT", 1, "BLOCK", wait, "STREAMS", self._stream, newest)
+            poll = select.poll()
+            for descriptor in (connection._sock.fileno(), *wake):
+                poll.register(descriptor, select.POLLIN)
+            ready = [descriptor for descriptor, _ in poll.poll(wait + _LATE)]
+            if ready and connection._sock.fileno() not in ready:
+                raise WokenError
+            return bool(connection.read_response())
+        except _FAILURES as error:
+            raise _translated(error) from None
 
     def _read(self, writer: str, after: str, count: int) -> Any:
         arguments = [writer, self._tokens.get(writer, 0), count, after, ENOUGH_BYTES, ENOUGH_RECORDS]

@@ -65,6 +65,10 @@ STOP_TIMEOUT: Final = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 
 _PR_SET_PDEATHSIG: Final = 1
+#: Seconds between two questions whether the server answers, and after which one that does not is taken for hung. One
+#: that loads its data answers, and a disk that is slow for long is rare.
+_ASK_INTERVAL: Final = 10.0
+_HUNG_AFTER: Final = 30.0
 
 
 def start(directory: str) -> subprocess.Popen[bytes]:
@@ -157,7 +161,8 @@ def serve(directory: str, alive_fd: int, tick: Callable[[], None] = lambda: None
     """Run the server until it ends or ``alive_fd`` reaches its end of file; return its exit code.
 
     Made for a process of its own below the one supervisor of the directory, which holds the other end of
-    ``alive_fd`` and writes nothing of use into it. ``tick`` is called about once a second. However this
+    ``alive_fd`` and writes nothing of use into it. ``tick`` is called about once a second. A server that has not
+    answered for half a minute is killed. However this
     function is left, by an exception too, the server is stopped first: SIGTERM, and SIGKILL `STOP_TIMEOUT`
     seconds later. Damage that keeps the server from loading its data is repaired, once by cutting and once
     by setting aside. Raises `EmbeddedServerError` as `start` does.
@@ -174,10 +179,18 @@ def serve(directory: str, alive_fd: int, tick: Callable[[], None] = lambda: None
 
 def _serve_once(directory: str, alive_fd: int, tick: Callable[[], None]) -> int:
     process = start(directory)
+    answered = asked = time.monotonic()
     try:
         while process.poll() is None and not _at_end(alive_fd):
             tick()
             bound_log(directory)
+            now = time.monotonic()
+            if now - asked >= _ASK_INTERVAL:
+                asked = now
+                if _command(directory, b"PING"):
+                    answered = now
+                elif now - answered >= _HUNG_AFTER:
+                    process.kill()
             _wait_for_either(process, alive_fd, 1.0)
     finally:
         stop(process)

@@ -24,6 +24,7 @@ from multiprocess.connection import Connection
 
 from redislogkit.config import Config
 from redislogkit.errors import RedislogkitError
+from redislogkit.supervisor import title
 
 SERVER: Final = "server"
 SHIPPER: Final = "shipper"
@@ -43,10 +44,10 @@ RETIRE: Final = "retire"
 ROTATE: Final = "rotate"
 REOPEN: Final = "reopen"
 
-_BEAT: Final = 0.5
+#: Seconds between two signs of life, unless there is news, or the supervisor loses its patience earlier.
+_BEAT: Final = 2.0
 _NEWS: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NAME: Final = 15
 
 
 class ChildSpec(NamedTuple):
@@ -71,8 +72,9 @@ class MetricsStatus(NamedTuple):
 class Link:
     """The child's end of the pipe to its supervisor."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, heartbeat_timeout: float) -> None:
         self._connection = connection
+        self._period = min(_BEAT, heartbeat_timeout / 4)
         self._next_beat = self._next_news = 0.0
         self._status: Any = None
         self._told = ""
@@ -117,10 +119,10 @@ class Link:
                 self._told = message
 
     def beat(self, status: Any) -> None:
-        """Send a sign of life, twice a second, or a little earlier when ``status`` is news; never blocks."""
+        """Send a sign of life where it is time, and somewhat earlier when ``status`` is news; never blocks."""
         now = time.monotonic()
         if now >= self._next_beat or (status != self._status and now >= self._next_news):
-            self._next_beat, self._next_news = now + _BEAT, now + _NEWS
+            self._next_beat, self._next_news = now + self._period, now + _NEWS
             self._status = status
             self._send("beat", status._asdict())
 
@@ -157,17 +159,25 @@ def main(
         signal.signal(number, lambda *_: None)
     leave_behind()
     if sys.platform == "linux":
-        _introduce(spec, supervisor)
+        _end_with(supervisor)
+    own = spec.kind == spec.name
+    title.give(
+        f"rlk-{spec.name}" if own else f"rlk-w-{spec.name}",
+        f"redislogkit: {spec.kind if own else f'{spec.kind} {spec.name}'} ({config.stream.name})",
+    )
     # Everything loaded stays. What comes and goes is freed by its count; looking for cycles among the records of a
     # reading, again and again, took a fifth of a writer's time.
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-    link = Link(connection)
+    link = Link(connection, config.supervisor.heartbeat_timeout)
     try:
         code = _part(spec.kind)(config, spec.name, link, drain_timeout)
     except RedislogkitError as error:
         link.report(str(error))
         code = EXIT_REFUSED
+    except Exception as error:
+        link.report(f"has failed: {error!r}")
+        raise
     # Nothing of ours is left to do; the interpreter's own shutdown would only cost time.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -193,11 +203,9 @@ def _serve(config: Config, _name: str, link: Link, _drain_timeout: float) -> int
     return code if code >= 0 else 128 - code  # as a shell says that a signal has ended it
 
 
-def _introduce(spec: ChildSpec, supervisor: int) -> None:
-    """Have the kernel end this process with the supervisor, also while it waits; give it a name for ``ps``."""
+def _end_with(supervisor: int) -> None:
+    """Have the kernel end this process with the supervisor, also while it waits."""
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != supervisor:  # it was gone before the call
         os._exit(0)
-    name = f"rlk-{spec.name}" if spec.kind == spec.name else f"rlk-w-{spec.name}"
-    prctl(_PR_SET_NAME, os.fsencode(name)[:15], 0, 0, 0)

@@ -80,12 +80,18 @@ class Child:
         self._started = 0.0
         self._last_beat = 0.0
         self._told = ""
+        self._stopped = False
         self._deadline: float | None = None
 
     @property
     def alive(self) -> bool:
         """True while there is a process that has not been reaped."""
         return self.process is not None
+
+    @property
+    def to_be_started(self) -> bool:
+        """True when it has no process, and is wanted."""
+        return not self.alive and not self.gone and not self._stopped
 
     @property
     def leaving(self) -> bool:
@@ -237,9 +243,17 @@ class Child:
             self.hang_up()
 
     def drain(self) -> None:
-        """Tell the child to finish its work."""
+        """Tell the child to finish its work; it is not started again before `go_on`."""
+        self._stopped = True
         self._told = child.DRAIN
+        # One that has just failed can not finish anything.
+        self.unfinished = not self.alive and bool(self._started) and self.spec.kind != child.SERVER
         self.tell(child.DRAIN)
+        self.look()
+
+    def go_on(self) -> None:
+        """It is wanted again after `drain`."""
+        self._stopped = self.unfinished = False
         self.look()
 
     def leave(self, message: str, timeout: float) -> None:
@@ -281,7 +295,7 @@ class Child:
     def _present_state(self) -> str:
         if self._told and self.alive:
             return DRAINING
-        if self._told == child.DRAIN:
+        if self._stopped or self.gone:
             return ENDED
         if self.restarts.set_aside:
             return SET_ASIDE

@@ -41,10 +41,11 @@ from redislogkit.errors import RedislogkitError
 from redislogkit.spool.doorbell import Doorbell
 from redislogkit.spool.shipper_end import spool_names
 from redislogkit.stream import address
-from redislogkit.supervisor import child
+from redislogkit.supervisor import child, title
 from redislogkit.supervisor.answering import ControlSocket, refusal
 from redislogkit.supervisor.child import ChildSpec
 from redislogkit.supervisor.children import DRAIN_TIMEOUT, FINISHED, KILL_AFTER, Child, Report, writer_type
+from redislogkit.supervisor.notify import Notifier
 
 if TYPE_CHECKING:
     from redislogkit.supervisor.reloading import Changes
@@ -56,7 +57,7 @@ EXIT_UNWRITTEN: Final = 3
 #: Seconds to drain where one of those that are needed says that it can not work now, or where nobody waits for it.
 _SHORT_DRAIN_TIMEOUT: Final = 2.0
 _LINGER: Final = 2.0
-_TICK: Final = 0.5
+_TICK: Final = 1.0
 #: Seconds between two looks whether its folder is still there.
 _LOOK_INTERVAL: Final = 1.0
 
@@ -78,6 +79,7 @@ class Manager:
         config: The configuration.
         report: Takes one line for the supervisor's own log.
         launched: Started by an application: end when nobody needs it any more.
+        notifier: Hears when the work begins, changes and ends.
         reload: Gives the configuration as it is now, for SIGHUP; None where there is nothing to load it from.
     """
 
@@ -87,9 +89,11 @@ class Manager:
         report: Report,
         *,
         launched: bool = False,
+        notifier: Notifier | None = None,
         reload: Callable[[], Config] | None = None,
     ) -> None:
         self._reload = reload
+        self._notifier = Notifier({}) if notifier is None else notifier
         self._hangups = 0
         self._reopening = False
         self._config = config
@@ -115,7 +119,8 @@ class Manager:
         self._control: ControlSocket | None = None
         self._deaf = False  # and that was told
         self._stop_signals = 0
-        self._announced = False
+        self._announced = self._loaded_modules = False
+        self._is_init = os.getpid() == 1
         self._next_look = 0.0
         self._quiet_since: float | None = None
         self._quiet_state: tuple[Any, ...] = ()
@@ -145,6 +150,8 @@ class Manager:
             while True:
                 self._tend(self._children)
                 self._wait()
+                if self._is_init:
+                    _reap_orphans({each.process.pid for each in self._children if each.alive})
                 self._do_what_is_asked()
                 if self._stop_signals:
                     self._stop()
@@ -192,6 +199,13 @@ class Manager:
         if self._hangups and self._changing is None:
             self._hangups = 0
             self._load_again()
+        if self._notifier.active:
+            self._notify()
+
+    def _notify(self) -> None:
+        if self._changing is None and all(each.settled for each in self._children):
+            self._notifier.ready()
+        self._notifier.status(", ".join(f"{each.title} {each.state}" for each in self._children))
 
     def _listen(self) -> None:
         if self._bell is None:
@@ -328,6 +342,7 @@ class Manager:
         lines = changes.lines()
         self._report(f"the configuration is loaded again: {'; '.join(lines) or 'nothing here has changed'}")
         self._changing = self._carry_out(changes)
+        self._notifier.reloading()
         return {"ok": True, "changes": lines}
 
     def _carry_out(self, changes: Changes) -> Iterator[None]:
@@ -401,11 +416,19 @@ class Manager:
         for each in children:
             if each.alive:
                 each.tend()
-            if not each.alive and not each.gone and time.monotonic() >= each.next_start:
+            if each.to_be_started and time.monotonic() >= each.next_start:
                 if each.spec.kind != child.SERVER:
-                    child.load_modules()  # once; the server starts meanwhile
+                    self._load_modules()  # once; the server starts meanwhile
                     gc.freeze()  # leaves the pages that children share untouched
                 each.start(self._leave_behind)
+
+    def _load_modules(self) -> None:
+        if not self._loaded_modules:
+            self._loaded_modules = True
+            child.load_modules()
+            # By the last word our tools know one that may be ended.
+            launched = " --launched" if self._launched else ""
+            title.give("rlk-supervisor", f"redislogkit: supervisor ({self._config.stream.name}){launched}")
 
     def _leave_behind(self) -> None:
         """In a child: close what only the supervisor may hold."""
@@ -414,6 +437,7 @@ class Manager:
         self._deafen()
         if self._control is not None:
             self._control.abandon()
+        self._notifier.close()
         self._lock.abandon()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -424,30 +448,36 @@ class Manager:
         things += [each.process.sentinel for each in running]
         things += [each.connection for each in running if each.connection is not None]
         callers = self._control.sources() if self._control is not None else []
-        ready = wait([*things, *callers], timeout=_TICK)
+        ready = wait([*things, *callers], timeout=self._time_to_wait())
         if self._control is not None and any(caller in ready for caller in callers):
             self._control.serve()
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
 
+    def _time_to_wait(self) -> float:
+        now = time.monotonic()
+        starts = [each.next_start - now for each in self._children if each.to_be_started]
+        return max(min(_TICK, self._notifier.sign_of_life(), *starts), 0.0)
+
     # -- stopping -------------------------------------------------------------------------------
 
     def _stop(self) -> None:
         self._report("draining")
+        self._notifier.stopping()
         self._changing = None
         for kind in _ORDER:
             self._stop_children(kind)
 
     def _stop_children(self, kind: str) -> None:
         """Stop those of one kind; the kinds behind it on the path go on."""
-        those = [each for each in self._children if each.spec.kind == kind and each.alive]
+        those = [each for each in self._children if each.spec.kind == kind]
         others = [each for each in self._children if each.spec.kind in _BEHIND[kind]]
         for each in those:
             each.drain()
         began = time.monotonic()
         while running := [each for each in those if each.alive]:
             now = kind != child.SERVER and self._stop_signals > 1
-            hindered = any(each.hindered for each in (*those, *others))
+            hindered = any(each.hindered for each in (*running, *others))
             timeout = _SHORT_DRAIN_TIMEOUT if hindered else DRAIN_TIMEOUT + KILL_AFTER
             if now or time.monotonic() - began > timeout:
                 for each in running:
@@ -486,7 +516,7 @@ class Manager:
                 self._listen()
                 self._quiet_since = None
                 for stopped in self._children:
-                    stopped.unfinished = False
+                    stopped.go_on()
                 return False
         return True
 
@@ -499,3 +529,12 @@ class Manager:
         """True when a producer has rung, or made a spool, since everything was quiet."""
         rung = self._bell is not None and self._bell.clear()
         return rung or not set(spool_names(self._root)) <= set(self._quiet_state[1:])
+
+
+def _reap_orphans(ours: set[int]) -> None:
+    """As the first process of a container: bury those that have lost their parents, and leave ours to who tends them."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if ended.si_pid in ours:
+                return  # it hides those behind it until it is buried
+            os.waitpid(ended.si_pid, os.WNOHANG)

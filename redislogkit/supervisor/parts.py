@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from redislogkit import encoding, identity, launch, locking, selection
-from redislogkit.config import Config, FileWriterConfig
+from redislogkit.config import Config, FileWriterConfig, TtyWriterConfig
 from redislogkit.ship.shipper import Shipper, ShipperSettings
 from redislogkit.spool.doorbell import Doorbell
 from redislogkit.stream import address
@@ -18,6 +18,7 @@ from redislogkit.writers import index
 from redislogkit.writers.base import Destination, Writer
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.file import FileDestination
+from redislogkit.writers.standard import StandardDestination
 from redislogkit.writers.tty import TtyDestination
 
 _PREDECESSOR_TIMEOUT: Final = 5.0
@@ -52,8 +53,10 @@ def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
         folder = index.folder(config.stream_dir, name)
         destination = FileDestination(settings, link.report, index_folder=folder)
         lock_timeout = settings.lock_timeout
-    else:
+    elif isinstance(settings, TtyWriterConfig):
         destination = TtyDestination(settings)
+    else:
+        destination = StandardDestination(settings)
     writer = Writer(
         address.group(config, name),
         _connector(config),
@@ -63,6 +66,7 @@ def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
         link.report,
         lock_timeout=lock_timeout,
         owner=f"{identity.host_name()}:{config.stream_dir}",
+        wake=(link.fileno(),),
     )
     done = writer.run(
         lambda: _is_stopping(link, destination),

@@ -21,18 +21,19 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from redislogkit.errors import (
     CorruptDataError,
+    DestinationClosedError,
     GroupMissingError,
     LeaseLostError,
     LockHeldError,
     RedislogkitError,
 )
 from redislogkit.stream import entries
-from redislogkit.stream.client import Confirmation, RawEntry, StreamClient
+from redislogkit.stream.client import Confirmation, RawEntry, StreamClient, WokenError
 from redislogkit.trouble import Trouble
 from redislogkit.writers.checkpoint import Checkpoint, Mark
 from redislogkit.writers.counts import Counts
@@ -46,7 +47,7 @@ LEASE: Final = 10.0
 _MOST_ENTRIES: Final = 1024
 #: Seconds; a reading that takes longer is too large: what is in an entry is only known when it is unpacked.
 _LONG_READING: Final = 0.1
-_BLOCK: Final = 0.25
+_BLOCK: Final = 1.0
 _LONGEST_PAUSE: Final = 0.5
 #: What is over sooner than this (a server that is just starting) is not worth a line.
 _PATIENCE: Final = 1.0
@@ -105,7 +106,7 @@ class Writer:
 
     A writer without a checkpoint begins behind the entry ``start_after``. One reading waits for up to
     ``block`` seconds; ``owner`` names the place whose processes may follow one another without waiting for
-    the lease's end. A destination that somebody else has locked is waited for ``lock_timeout`` seconds.
+    the lease's end; a descriptor of ``wake`` that can be read ends the waiting for records. A destination that somebody else has locked is waited for ``lock_timeout`` seconds.
     """
 
     def __init__(
@@ -121,7 +122,9 @@ class Writer:
         block: float = _BLOCK,
         lock_timeout: float = 0.0,
         owner: str = "",
+        wake: Sequence[int] = (),
     ) -> None:
+        self._wake = wake
         self._owner = owner
         self._token = 0
         self._kept = 0.0
@@ -254,7 +257,8 @@ class Writer:
             pause = self._destination.service()
             client = self._ready()
             wait = block if pause is None else min(block, pause)
-            found = client.read(self._name, self._after, self._count, wait if self._after == ">" else 0.0)
+            wait = wait if self._after == ">" else 0.0
+            found = client.read(self._name, self._after, self._count, wait, self._wake)
             if not found and self._after != ">":
                 self._after = ">"
                 return True
@@ -265,6 +269,9 @@ class Writer:
                 self._count = _next_count(self._count, len(found), time.monotonic() - began)
             self._recovered()
             return bool(found)
+        except WokenError:
+            self._disconnect()
+            return True
         except GroupMissingError as error:
             self._report(f"its group is gone ({error}); it is made again and positions are published anew")
             self._disconnect()
@@ -279,6 +286,8 @@ class Writer:
                     self._recover()
             self._wait_after(str(error))
             return False
+        except DestinationClosedError:
+            raise
         except (RedislogkitError, OSError) as error:
             self._disconnect()
             self._in_doubt = self._in_doubt or isinstance(error, OSError)

@@ -15,7 +15,7 @@ import re
 import signal
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 from redislogkit import config as redislogkit_config
@@ -106,8 +106,10 @@ class SmallReadings(StreamClient):
 
     at_once = 3
 
-    def read(self, writer: str, after: str, count: int, block: float) -> list[RawEntry]:
-        return super().read(writer, after, min(count, self.at_once), block)
+    def read(
+        self, writer: str, after: str, count: int, block: float, wake: Sequence[int] = ()
+    ) -> list[RawEntry]:
+        return super().read(writer, after, min(count, self.at_once), block, wake)
 
 
 def make_shipper(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 import threading
@@ -1050,3 +1051,15 @@ def test_backlog_tells_how_far_each_writer_is(stream):
 
 def test_backlog_of_a_stream_that_is_not_there_is_empty(connect):
     assert connect().backlog() == (0, 0, 0.0, {})
+
+
+def test_a_descriptor_that_can_be_read_ends_the_waiting_for_records(stream):
+    stream.join("app")
+    reading, writing = os.pipe()
+    try:
+        threading.Timer(0.05, os.write, [writing, b"."]).start()
+        with pytest.raises(client.WokenError):
+            stream.read("app", ">", 10, 60.0, (reading,))
+    finally:
+        os.close(reading)
+        os.close(writing)

@@ -281,6 +281,24 @@ def test_serve_ticks_and_bounds_the_log_while_it_waits(server):
     assert ticks[1] - ticks[0] < 3
 
 
+def test_a_server_that_hangs_is_killed_and_serve_returns(server, monkeypatch):
+    monkeypatch.setattr(embedded, "_ASK_INTERVAL", 0.0)
+    monkeypatch.setattr(embedded, "_HUNG_AFTER", 0.5)
+    alive, keep = os.pipe()
+    stopped: list[int] = []
+
+    def tick() -> None:
+        if not stopped:
+            stopped.append(ready_pid(server))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    try:
+        assert embedded.serve(server.directory, alive, tick) == -signal.SIGKILL
+    finally:
+        os.close(alive)
+        os.close(keep)
+
+
 def test_an_exception_in_serve_stops_the_server_first(server):
     alive, keep = os.pipe()
 

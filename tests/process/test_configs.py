@@ -57,7 +57,13 @@ def files(path: Path, folder: str) -> dict[str, Path]:
     }
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+#: Those with which an application starts what it needs.
+AUTOSTARTED = [
+    path for path in CONFIGS if tomli.loads(path.read_text()).get("supervisor", {}).get("autostart", True)
+]
+
+
+@pytest.mark.parametrize("path", AUTOSTARTED, ids=lambda path: path.stem)
 def test_records_arrive_in_the_files_of_the_configuration(path, state_dir, scripts, server_url, stream_name):
     copy = shutil.copy(path, state_dir)  # relative paths start at the folder of the file
     changed = overrides(path, state_dir, server_url, stream_name)

@@ -368,7 +368,7 @@ def test_every_problem_of_a_file_is_reported_at_once(toml):
             "did you mean 'json'?"
         ),
         'log.toml:17: writers."my app": a writer\'s name must be of letters, digits, "_" and "-" (not first)',
-        "log.toml:21: writers.other.type: must be a type of writer: file, tty, got 'fil'; did you mean 'file'?",
+        "log.toml:21: writers.other.type: must be a type of writer: file, tty, stdout, stderr, got 'fil'; did you mean 'file'?",
         "log.toml:22: writers.third.path: is missing, and has no default",
         (
             "log.toml:25: formatters.\"a.b\".colour: unknown key 'colour'; known here: datefmt, format, "
@@ -467,7 +467,7 @@ def test_the_error_shows_all_problems_and_can_be_pickled(toml):
         ("formatters.json.format", "%(message)s", 'has no effect with type = "json"'),
         ("formatters.json.datefmt", "%H", 'has no effect with type = "json"'),
         ("writers.app", "app.log", "must be a table"),
-        ("writers.app.type", "stdout", "must be a type of writer: file, tty"),
+        ("writers.app.type", "stdin", "must be a type of writer: file, tty, stdout, stderr"),
         ("writers.app.path", "/", "must be a file, and there is a folder"),
         ("writers.app.formatter", 5, "must be text"),
         ("writers.app.max_bytes", "-5 MiB", "must be >= 0"),
@@ -495,6 +495,13 @@ def test_the_error_shows_all_problems_and_can_be_pickled(toml):
         ("metrics.listen", ":9464", "must be host and port"),
         ("metrics.listen", "localhost:65536", "must be host and port"),
         ("metrics.listen", "::1:80", 'or "[::1]:9464"'),
+        (
+            "writers.app",
+            {"type": "stdout"},
+            "set supervisor.autostart = false and run: redislogkit supervise",
+        ),
+        ("supervisor.log", "/", "must be a file, and there is a folder"),
+        ("supervisor.log", FILE["path"], "must be a file of its own, no file of writers.app"),
         ("version", 2, "must be 1, the only version known here, got 2"),
         ("version", "1", "must be 1"),
         ("version", True, "must be 1"),
@@ -969,7 +976,14 @@ def test_every_ready_made_file_loads(file):
 
 def test_the_ready_made_files_are_there():
     names = {file.name for file in CONFIGS}
-    assert names >= {"minimal.toml", "seed.toml", "json.toml", "external-redis.toml", "full.toml"}
+    assert names >= {
+        "minimal.toml",
+        "seed.toml",
+        "json.toml",
+        "external-redis.toml",
+        "full.toml",
+        "container.toml",
+    }
 
 
 def test_the_seed_file_says_what_the_seed_example_says():
@@ -1012,7 +1026,7 @@ def test_the_full_file_shows_defaults_where_it_does_not_say_example():
     default = load({"writers": {"app": FILE}})
     assert config.redis == default.redis
     assert config.producer == default.producer
-    assert config.supervisor == default.supervisor
+    assert msgspec.structs.replace(config.supervisor, log=None) == default.supervisor
     assert msgspec.structs.replace(config.stream, name="app") == default.stream
 
 

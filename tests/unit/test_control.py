@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from redislogkit import config as configuration
-from redislogkit import control
+from redislogkit import control, launch
 from redislogkit.config import Config
-from redislogkit.errors import NotSupervisedError
+from redislogkit.errors import NotSupervisedError, SpoolError
+from redislogkit.producer.handler import SpoolHandler
 from redislogkit.supervisor import reloading
 from redislogkit.supervisor.answering import ControlSocket
 from redislogkit.writers.latency import BOUNDS, Ages
@@ -131,6 +132,12 @@ def test_a_request_may_come_in_pieces_while_others_say_nothing(config):
         assert raw(config, b'{"do": ', b'"status"}\n')["ok"]
         for each in silent:
             each.close()
+
+
+def test_who_belongs_to_the_supervisor_can_not_log_into_its_stream(config, monkeypatch):
+    monkeypatch.setattr(launch, "supervised", config.stream_dir)
+    with pytest.raises(SpoolError, match="a writer can not log into stream 'app', which it reads"):
+        SpoolHandler(config)
 
 
 # -- another configuration --------------------------------------------------------------------------

@@ -39,6 +39,11 @@ def test_every_configuration_shown_loads(page):
         config.load(tomli.loads(text), environ={"REDIS_PASSWORD": "secret", "HOME": "/root"})
 
 
+def test_the_page_about_containers_shows_the_file_that_is_there():
+    (shown,) = blocks(ROOT / "docs/containers.md", "toml")
+    assert tomli.loads(shown) == tomli.loads((ROOT / "configs/container.toml").read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_every_python_example_compiles(page):
     for number, text in enumerate(blocks(page, "python"), 1):

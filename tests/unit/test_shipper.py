@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -189,6 +190,24 @@ def test_a_record_waits_for_company_for_the_flush_interval(bench):
     until(shipper, lambda: bench.server.entries)
     assert len(bench.server.entries) == 1
     assert len(bench.shipped()) == 2
+
+
+def test_who_rings_a_sleeping_shipper_has_no_company_to_wait_for(bench):
+    end, shipper = bench.producer("p"), bench.shipper(flush_interval=0.01)
+    log(end, 0)
+    stop = threading.Event()
+    loop = threading.Thread(target=shipper.run, args=(stop.is_set,), kwargs={"drain_timeout": 0})
+    loop.start()
+    try:
+        page = header.Header.open(os.path.join(bench.root, *bench.spools()))
+        wait_until(lambda: page.words[header.MARK] & header.SLEEPING, what="the shipper sleeps")
+        shipper._settings = shipper._settings._replace(flush_interval=3600.0)
+        log(end, 1)
+        wait_until(lambda: bench.shipped() == [("p", 0), ("p", 1)], what="the record is shipped")
+    finally:
+        stop.set()
+        loop.join()
+    page.close()
 
 
 @pytest.mark.parametrize(("settings", "size"), [({"buffer_size": 10}, 0), ({}, 10_000)])

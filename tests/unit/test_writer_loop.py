@@ -54,7 +54,9 @@ class Stream:
     def join(self, writer: str, after: str) -> None:
         self.joined += 1
 
-    def read(self, writer: str, after: str, count: int, block: float) -> list[RawEntry]:
+    def read(
+        self, writer: str, after: str, count: int, block: float, wake: Sequence[int] = ()
+    ) -> list[RawEntry]:
         if self.fail_next is not None:
             error, self.fail_next = self.fail_next, None
             raise error
@@ -425,9 +427,9 @@ def test_readings_that_take_long_become_smaller_and_quick_ones_larger(run, monke
     sizes: list[int] = []
     real = Stream.read
 
-    def read(self, writer, after, count, block):
+    def read(self, writer, after, count, block, wake):
         sizes.append(count)
-        return real(self, writer, after, count, block)
+        return real(self, writer, after, count, block, wake)
 
     monkeypatch.setattr(Stream, "read", read)
     clock = [0.0]

@@ -1,0 +1,89 @@
+"""What systemd wants to hear of a service of ``Type=notify``: datagrams to the socket that ``$NOTIFY_SOCKET`` names.
+
+Without that variable everything here does nothing. Nothing is ever waited for: a datagram that can not be sent now is
+not sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+from typing import Final
+
+_SOCKET: Final = "NOTIFY_SOCKET"
+_WATCHDOG: Final = "WATCHDOG_USEC"
+_WATCHDOG_PID: Final = "WATCHDOG_PID"
+
+
+class Notifier:
+    """Tells the service manager what the supervisor is at.
+
+    The variables are taken out of ``environ``: the embedded server knows them, too, and is not who is waited for.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
+        address = environ.pop(_SOCKET, "")
+        period = environ.pop(_WATCHDOG, "")
+        pid = environ.pop(_WATCHDOG_PID, "")
+        # A name in the abstract namespace is written with an @.
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
+        if self._socket is not None:
+            self._socket.setblocking(False)
+        watched = period.isdigit() and pid in ("", str(os.getpid()))
+        self._period = int(period) / 2_000_000 if watched and self._socket else 0.0
+        self._next_sign = 0.0
+        self._ready = self._reloading = self._stopping = False
+        self._status = ""
+
+    @property
+    def active(self) -> bool:
+        """True when somebody wants to hear anything."""
+        return self._socket is not None
+
+    def ready(self) -> None:
+        """The service does its work, for the first time or again after a `reloading`."""
+        if not self._stopping and (self._reloading or not self._ready):
+            self._ready, self._reloading = True, False
+            self._send("READY=1")
+
+    def reloading(self) -> None:
+        """The configuration is being loaded again."""
+        self._reloading = True
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """The service has begun to end."""
+        if not self._stopping:
+            self._stopping = True
+            self._send("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """What ``systemctl status`` shows; sent when it has changed."""
+        if text != self._status:
+            self._status = text
+            self._send(f"STATUS={text}")
+
+    def sign_of_life(self) -> float:
+        """Satisfy the watchdog, twice in each of its periods; return the seconds until the next time."""
+        if not self._period:
+            return float("inf")
+        now = time.monotonic()
+        if now >= self._next_sign:
+            self._next_sign = now + self._period
+            self._send("WATCHDOG=1")
+        return self._next_sign - now
+
+    def _send(self, *lines: str) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.sendto("\n".join(lines).encode(), self._address)
+
+    def close(self) -> None:
+        """Say nothing more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

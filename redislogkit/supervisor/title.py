@@ -1,0 +1,29 @@
+"""Names of our processes, for ``ps`` and ``top``.
+
+Every one has a short name that the kernel keeps (``rlk-shipper``), by which our own tools know it. Where
+``setproctitle`` is installed (the extra ``cli``) the command line says more: ``redislogkit: writer app (shop)``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from typing import Final
+
+_PR_SET_NAME: Final = 15
+#: Have the title take no room of the environment, which ``/proc`` then would show no longer.
+_KEEP_ENVIRONMENT: Final = "SPT_NOENV"
+
+
+def give(name: str, title: str) -> None:
+    """Give this process a name, of which the kernel keeps 15 bytes, and, where that can be done, a title."""
+    os.environ[_KEEP_ENVIRONMENT] = "1"
+    try:
+        import setproctitle
+    except ImportError:
+        pass
+    else:
+        setproctitle.setproctitle(title)
+    if sys.platform == "linux":  # after the title, which sets the name, too
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, os.fsencode(name)[:15], 0, 0, 0)
