@@ -96,7 +96,7 @@ def _goes_by(config: Config, spec: ChildSpec) -> tuple[Any, ...]:
     if spec.kind == child.WRITER:
         return (config.redis, patience, config.writers[spec.name])
     if spec.kind == child.METRICS:
-        return (config.redis, config.metrics)
+        return (config.redis, config.metrics) if config.metrics.listen else ()
     producer = config.producer
     return (
         config.redis,
