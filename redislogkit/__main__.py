@@ -9,24 +9,50 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from types import ModuleType
-from typing import Final
+from typing import Final, NoReturn
 
-from redislogkit.commands import cat, check, common, demo, drill, supervise, tail, verify, web, writers
+from redislogkit.commands import (
+    cat,
+    check,
+    common,
+    completion,
+    demo,
+    doctor,
+    drill,
+    level,
+    rotate,
+    schema,
+    spool,
+    status,
+    supervise,
+    tail,
+    verify,
+    web,
+    writers,
+)
 from redislogkit.errors import RedislogkitError
 
 #: In the order of the help.
 COMMANDS: Final[tuple[ModuleType, ...]] = (
     demo,
     check,
+    schema,
     supervise,
+    status,
+    doctor,
+    level,
+    rotate,
     writers,
     tail,
     cat,
+    spool,
     verify,
     drill,
     web,
+    completion,
 )
 
 _EXIT_CODES: Final = (
@@ -55,9 +81,21 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is meant by a word that is nearly right."""
+        from redislogkit.config_values import nearest
+
+        wrong = re.match(r"argument \S+: invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if wrong:
+            hint = nearest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+            message = f"{message}; {hint}" if hint else message
+        super().error(message)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog="redislogkit",
         description="Log records of many processes, through a Redis or Valkey stream, into files and terminals.",
         epilog=_EXIT_CODES,
@@ -68,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
+    made.set_defaults(parser=made)
     return made
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from redislogkit import config as configuration
 from redislogkit.config import Config
+from redislogkit.producer import levels
 from redislogkit.producer.handler import SpoolHandler
 from redislogkit.record import render_exception, render_message
 
@@ -162,7 +163,8 @@ def _install(config: Config, handler: SpoolHandler) -> None:
     if handler not in root.handlers:
         root.addHandler(handler)
     for name, level in config.loggers.items():
-        logging.getLogger(None if name == "root" else name).setLevel(level)
+        levels.configured(name, level)
+    handler.look_at_levels()
 
 
 def _seconds(timeout: float | None, config: Config) -> float:

@@ -30,6 +30,7 @@ from redislogkit.config_schema import (
     StreamConfig,
     SupervisorConfig,
     TtyWriterConfig,
+    WriterConfig,
 )
 from redislogkit.errors import ConfigError, CorruptDataError
 
@@ -45,6 +46,7 @@ __all__ = [
     "StreamConfig",
     "SupervisorConfig",
     "TtyWriterConfig",
+    "WriterConfig",
     "digest",
     "from_bytes",
     "load",

@@ -4,49 +4,91 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import tomli
 
-from redislogkit.config_explain import choices
+from redislogkit.config_explain import KeyPath, choices, find_places
 from redislogkit.config_reader import kind_of
 from redislogkit.config_schema import Config, Section
-from redislogkit.config_values import LEVEL, MODE, SIZE, redact
+from redislogkit.config_values import LEVEL, MODE, SIZE, redact, variables
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ONE_VARIABLE: Final = re.compile(r"\$\{\w+\}")
 
 
-def as_written(config: Config) -> Mapping[str, Any]:
-    """Return the tree of the configuration's file, in which variables are not expanded."""
-    assert config.source is not None
-    with open(config.source, encoding="utf-8-sig") as file:
-        return tomli.loads(file.read())
+class Written(NamedTuple):
+    """A configuration's file as it stands there: variables are not expanded."""
+
+    label: str
+    """Name of the file, without its folder."""
+    text: str
+    tree: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: Config) -> Written:
+        """Read the file of ``config`` again. Raises ``OSError``, and ``ValueError`` where it is no TOML any more."""
+        assert config.source is not None
+        with open(config.source, encoding="utf-8-sig") as file:
+            text = file.read()
+        return cls(os.path.basename(config.source), text, tomli.loads(text))
 
 
-def effective(config: Config, written: Mapping[str, Any]) -> Iterator[str]:
+class Line(NamedTuple):
+    """A line of the TOML file, and the key that it sets; empty: a table's head or a blank line."""
+
+    text: str
+    path: KeyPath = ()
+
+
+def effective(config: Config, written: Mapping[str, Any]) -> Iterator[Line]:
     """Yield the lines of a TOML file with every key of ``config``.
 
     Text that came from the environment is shown as ``written``, the tree of the file, has it; a url without
     user, password and parameters.
     """
-    yield f"version = {config.version}"
-    yield f"state_dir = {_toml(_text('state_dir', config.state_dir, written.get('state_dir')))}"
-    for name in ("redis", "stream", "producer"):
-        yield from _table([name], _values(getattr(config, name), written.get(name, {})))
-    yield from _table(["loggers"], {name: _level(level) for name, level in config.loggers.items()})
-    for name, formatter in config.formatters.items():
-        yield from _table(["formatters", name], _values(formatter, _below(written, "formatters", name)))
-    for name, writer in config.writers.items():
-        section = _below(written, "writers", name)
-        values = _values(writer, section)
-        values["formatter"] = _formatter_name(config, writer.formatter, section.get("formatter"))
-        yield from _table(["writers", name], values)
-    for name in ("supervisor", "metrics"):
-        yield from _table([name], _values(getattr(config, name), written.get(name, {})))
+    for field in msgspec.structs.fields(config):
+        name, value = field.name, getattr(config, field.name)
+        if name == "source":
+            continue
+        if isinstance(value, Section):
+            yield from _table((name,), _values(value, written.get(name, {})))
+        elif name == "loggers":
+            yield from _table((name,), {logger: _level(level) for logger, level in value.items()})
+        elif isinstance(value, Mapping):
+            for key, section in value.items():
+                yield from _table((name, key), _named(config, section, _below(written, name, key)))
+        else:
+            shown = _text(name, value, written.get(name)) if isinstance(value, str) else value
+            yield Line(f"{name} = {_toml(shown)}", (name,))
+
+
+def _named(config: Config, section: Section, written: Mapping[str, Any]) -> dict[str, Any]:
+    values = _values(section, written)
+    if "formatter" in values:
+        values["formatter"] = _formatter_name(config, values["formatter"], written.get("formatter"))
+    return values
+
+
+def origins(written: Written) -> Callable[[KeyPath], str]:
+    """Return what tells for a key where its value comes from: ``log.toml:7``, ``log.toml:7, $LEVEL`` or ``default``."""
+    places = find_places(written.label, written.text, written.tree, {})
+
+    def origin(path: KeyPath) -> str:
+        if path not in places:
+            return "default"
+        value: Any = written.tree
+        for key in path:
+            value = value[key]
+        # A format is not expanded: ``${...}`` is its own.
+        names = [] if path[0] == "formatters" and path[-1] == "format" else variables(value)
+        return ", ".join([places[path].label, *(f"${name}" for name in names)])
+
+    return origin
 
 
 def _below(written: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
@@ -104,9 +146,10 @@ def _formatter_name(config: Config, formatter: object, written: object) -> str:
     return next(name for name in [*named, *config.formatters] if config.formatters.get(name) == formatter)
 
 
-def _table(path: list[str], values: Mapping[str, Any]) -> Iterator[str]:
-    yield f"\n[{'.'.join(map(_key, path))}]"
-    yield from (f"{_key(name)} = {_toml(value)}" for name, value in values.items())
+def _table(path: tuple[str, ...], values: Mapping[str, Any]) -> Iterator[Line]:
+    yield Line("")
+    yield Line(f"[{'.'.join(map(_key, path))}]")
+    yield from (Line(f"{_key(name)} = {_toml(value)}", (*path, name)) for name, value in values.items())
 
 
 def _key(name: str) -> str:
@@ -116,6 +159,8 @@ def _key(name: str) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_key(str(key))} = {_toml(item)}' for key, item in value.items())}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):

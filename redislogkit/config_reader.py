@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ from redislogkit.config_schema import (
     StreamConfig,
     SupervisorConfig,
     TtyWriterConfig,
+    WriterConfig,
 )
 from redislogkit.config_values import (
     FORMAT,
@@ -43,9 +44,8 @@ from redislogkit.rotation import is_archive_of
 
 S = TypeVar("S", bound=Section)
 T = TypeVar("T")
-Writer: TypeAlias = FileWriterConfig | TtyWriterConfig | StdoutWriterConfig | StderrWriterConfig
 
-WRITERS: Final[Mapping[str, type[Writer]]] = {
+WRITERS: Final[Mapping[str, type[WriterConfig]]] = {
     "file": FileWriterConfig,
     "tty": TtyWriterConfig,
     "stdout": StdoutWriterConfig,
@@ -220,7 +220,7 @@ class Reader:
 
     def _writers(
         self, tree: Mapping[Any, Any], formatters: Mapping[str, FormatterConfig | None]
-    ) -> dict[str, Writer]:
+    ) -> dict[str, WriterConfig]:
         table = self._table(tree, "writers")
         writers = {}
         for name in table:
@@ -231,7 +231,7 @@ class Reader:
 
     def _writer(
         self, table: Mapping[Any, Any], name: object, formatters: Mapping[str, FormatterConfig | None]
-    ) -> Writer | None:
+    ) -> WriterConfig | None:
         path = ("writers", name)
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}", name):
             # It names the writer's consumer group and the file of its checkpoint.
@@ -257,7 +257,7 @@ class Reader:
             self._refuse(path, f"must be a {noun}: {', '.join(known)}", raw, nearest(name, known))
         return known.get(name)
 
-    def _refuse_own_log(self, log: str, writers: Mapping[str, Writer], tree: Mapping[Any, Any]) -> None:
+    def _refuse_own_log(self, log: str, writers: Mapping[str, WriterConfig], tree: Mapping[Any, Any]) -> None:
         """What the supervisor says must not come among the records."""
         path = ("supervisor", "log")
         file = os.path.realpath(log)
@@ -272,7 +272,7 @@ class Reader:
                     path, f"must be a file of its own, no file of writers.{name}", tree["supervisor"]["log"]
                 )
 
-    def _refuse_launched(self, writers: Mapping[str, Writer], tree: Mapping[Any, Any]) -> None:
+    def _refuse_launched(self, writers: Mapping[str, WriterConfig], tree: Mapping[Any, Any]) -> None:
         """A supervisor that an application starts has no streams that anybody reads."""
         for name, writer in writers.items():
             if isinstance(writer, StandardWriterConfig):
@@ -283,7 +283,7 @@ class Reader:
                     "set supervisor.autostart = false and run: redislogkit supervise",
                 )
 
-    def _refuse_shared_files(self, writers: Mapping[str, Writer], table: Mapping[Any, Any]) -> None:
+    def _refuse_shared_files(self, writers: Mapping[str, WriterConfig], table: Mapping[Any, Any]) -> None:
         files = [
             (name, os.path.realpath(writer.path), _rotates(writer))
             for name, writer in writers.items()

@@ -8,7 +8,7 @@ numbers, and a writer holds its formatter instead of a name.
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -308,6 +308,9 @@ class MetricsConfig(Section, frozen=True, kw_only=True):
     ] = None
 
 
+WriterConfig: TypeAlias = FileWriterConfig | TtyWriterConfig | StdoutWriterConfig | StderrWriterConfig
+
+
 class Config(Section, frozen=True, kw_only=True):
     """A whole configuration, resolved. Made by `load`."""
 
@@ -321,7 +324,7 @@ class Config(Section, frozen=True, kw_only=True):
     loggers: dict[str, Level]
     """Level of each logger; ``root`` is always there."""
     formatters: dict[str, FormatterConfig]
-    writers: dict[str, FileWriterConfig | TtyWriterConfig | StdoutWriterConfig | StderrWriterConfig]
+    writers: dict[str, WriterConfig]
     supervisor: SupervisorConfig
     metrics: MetricsConfig = MetricsConfig()
     source: str | None = None

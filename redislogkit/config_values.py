@@ -130,6 +130,13 @@ def expand(value: Any, environ: Mapping[str, str]) -> Any:
     return _VARIABLE.sub(replacement, value)
 
 
+def variables(value: Any) -> list[str]:
+    """Return the names of the environment variables that `expand` takes for ``value``, each once."""
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    found = [match[2] for text in texts if isinstance(text, str) for match in _VARIABLE.finditer(text)]
+    return list(dict.fromkeys(name for name in found if name))
+
+
 def _quantity(value: Any, noun: str, units: Mapping[str, float], usual: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         number: float = value

@@ -71,6 +71,12 @@ def lock_path(config: Config) -> str:
     return os.path.join(config.stream_dir, "supervisor.lock")
 
 
+def needs_supervisor(config: Config) -> bool:
+    """False where a process ships its own records to a server elsewhere and nothing is written here."""
+    alone = config.producer.ship == "thread" and not config.writers
+    return not alone or config.redis.url.startswith("embedded:")
+
+
 def prepare(config: Config) -> None:
     """Make the folders that producers and supervisor share.
 
@@ -157,6 +163,12 @@ def shared_digest(config: Config) -> str:
         config, producer=ProducerConfig(), supervisor=SupervisorConfig(), loggers={}, formatters={}
     )
     return configuration.digest(shared)
+
+
+def is_announced(config: Config) -> bool:
+    """True when the supervisor of the stream works for ``config``, or when there is no note that says otherwise."""
+    wanted = shared_digest(config)
+    return bool(_read_note(config).get("digest", wanted) == wanted)
 
 
 def _read_note(config: Config) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import contextlib
 import heapq
 import json
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
@@ -56,22 +55,6 @@ def add(commands: Commands) -> None:
     viewing.add_output(parser)
 
 
-class _Reports:
-    """Says on stderr what could not be read."""
-
-    def __init__(self) -> None:
-        self.any = False
-
-    def __call__(self, text: str) -> None:
-        self.any = True
-        say(text)
-
-
-def say(text: str) -> None:
-    """Say something that is no record."""
-    print(f"cat: {text}", file=sys.stderr, flush=True)
-
-
 def run(options: argparse.Namespace) -> int:
     """Show them."""
     from redislogkit import config as configuration
@@ -82,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     config = configuration.load(options.config)
     wanted = viewing.wanted(options)
     stdout = viewing.Stdout(options)
-    reports = _Reports()
+    reports = viewing.Reports(NAME)
     shows: dict[str, Callable[[Line], str]] = {}
     with contextlib.ExitStack() as stack:
         wholes = []
@@ -227,16 +210,17 @@ def _check_fields(whole: Whole, formatter: FormatterConfig, name: str) -> None:
 # --- the end -----------------------------------------------------------------------------------------------
 
 
-def _conclude(config: Config, name: str, whole: Whole, reports: _Reports) -> None:
+def _conclude(config: Config, name: str, whole: Whole, reports: viewing.Reports) -> None:
     """Say what is missing, and why."""
     from redislogkit.stream import address
 
     if whole.not_understood:
         number = whole.not_understood
-        say(
+        viewing.say(
+            NAME,
             f"{number} text{'s' if number > 1 else ''} in the files of writer {name!r} did not look like its format "
             "(as it was changed, or somebody else writes into the file), and whether they are wanted can not be told: "
-            "they are left out; without a filter, or with --grep alone, they are shown"
+            "they are left out; without a filter, or with --grep alone, they are shown",
         )
     if whole.away and address.is_embedded(config):
         waiting = _waiting(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -63,3 +64,46 @@ def count(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
     return number
+
+
+def duration(value: str) -> float:
+    """Return seconds above 0, for an argument such as ``90s``, ``10m`` or ``2 hours``."""
+    from redislogkit.config_values import DURATION, RefusedError
+
+    try:
+        seconds: float = DURATION.parse(value)
+    except RefusedError as error:
+        raise argparse.ArgumentTypeError(f"{error.rule}, got {value!r}") from None
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"must be more than 0, got {value!r}")
+    return seconds
+
+
+def level(value: str) -> int:
+    """Return a level by its name or number. Raises ``ConfigError``."""
+    from redislogkit.config_values import LEVEL, RefusedError
+    from redislogkit.errors import ConfigError
+
+    try:
+        number: int = LEVEL.parse(value)
+    except RefusedError as error:
+        hint = f"; {error.hint}" if error.hint else ""
+        raise ConfigError([f"LEVEL {error.rule}, got {value!r}{hint}"]) from None
+    return number
+
+
+def level_name(number: int) -> str:
+    """Return the name of a level, as ``logging`` has it."""
+    import logging
+
+    return str(logging.getLevelName(number))
+
+
+def user() -> str:
+    """Return the name of who runs this, or the number where there is none."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.geteuid())

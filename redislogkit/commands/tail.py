@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from redislogkit.commands import common, viewing
@@ -65,7 +65,9 @@ def run(options: argparse.Namespace) -> int:
     formatter = viewing.formatter(options, config, config.formatters["plain"])
     stdout = viewing.Stdout(options)
     render = show(formatter, colour=stdout.colour, verbatim=stdout.verbatim)
-    follower = Follower(lambda: StreamClient(address.resolve(config), config.stream.name), _say, wanted)
+    follower = Follower(
+        lambda: StreamClient(address.resolve(config), config.stream.name), partial(viewing.say, NAME), wanted
+    )
     lines = options.lines
     if lines is None:
         lines = _LAST if wanted.since is None else viewing.ALL
@@ -74,8 +76,9 @@ def run(options: argparse.Namespace) -> int:
             with _explained(config):
                 shown = stdout.write(map(render, _present(follower, wanted, lines)))
             if not shown:
-                _say(
-                    "nothing that is wanted is in the stream; what is written is in the log files: redislogkit cat"
+                viewing.say(
+                    NAME,
+                    "nothing that is wanted is in the stream; what is written is in the log files: redislogkit cat",
                 )
             return common.EXIT_OK
         stdout.write(map(render, _begin(follower, wanted, lines, stdout)))
@@ -146,7 +149,3 @@ def _explained(config: Config) -> Iterator[None]:
 def _is_over(wanted: Filter) -> bool:
     """True when nothing more can come: a record is there a moment after it was logged."""
     return wanted.until is not None and time.time() > wanted.until + 1.0
-
-
-def _say(text: str) -> None:
-    print(f"tail: {text}", file=sys.stderr, flush=True)

@@ -123,6 +123,30 @@ def formatter(options: argparse.Namespace, config: Config, default: FormatterCon
     return config.formatters[name]
 
 
+def say(command: str, text: str) -> None:
+    """Say something that is no record."""
+    print(f"{command}: {text}", file=sys.stderr, flush=True)
+
+
+class Reports:
+    """Says on stderr what could not be read, each thing once."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._said: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        """Say it."""
+        if text not in self._said:
+            self._said.add(text)
+            say(self._command, text)
+
+    @property
+    def any(self) -> bool:
+        """True when there was something."""
+        return bool(self._said)
+
+
 class Stdout:
     """Where records are shown: stdout, whatever that is.
 

@@ -23,7 +23,8 @@ from redislogkit import config as configuration
 from redislogkit import identity, launch, record, terminal
 from redislogkit.config import Config
 from redislogkit.errors import SpoolError
-from redislogkit.producer import leftover, tracing
+from redislogkit.levels import NAME as LEVELS
+from redislogkit.producer import leftover, levels, tracing
 from redislogkit.spool import doorbell
 from redislogkit.spool.producer_end import ProducerEnd, SpoolSettings
 
@@ -108,7 +109,7 @@ class SpoolHandler(logging.Handler):
             # Now and not in the first logging call, which may come under anybody's lock.
             importlib.import_module(_THREAD_MODULE)
         before = "" if follows is None else follows._end.producer
-        if _needs_supervisor(self.config):
+        if launch.needs_supervisor(self.config):
             launch.check(self.config, apart_from=before)
         # Only now: ``logging`` must not learn of a handler that could not be made.
         super().__init__(self.config.producer.level if level is None else level)
@@ -119,11 +120,14 @@ class SpoolHandler(logging.Handler):
         self._terminal = terminal.find_terminal()
         # Read now: the first record may come from a ``__del__`` at interpreter teardown, without ``open``.
         self._host, self._boot_id = identity.host_name(), identity.boot_id()
+        self._levels_path = os.path.join(self.config.stream_dir, LEVELS)
         self._next_start = 0.0
         self._start_pause = _START_PAUSE
         self._begin()
         _handlers.add(self)
-        if self.config.supervisor.autostart and _needs_supervisor(self.config):
+        # Not looked at yet: ``dictConfig`` sets the levels of loggers when it has made the handlers.
+        levels.follow(self._levels_path)
+        if self.config.supervisor.autostart and launch.needs_supervisor(self.config):
             self._start_supervisor(before)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -260,11 +264,12 @@ class SpoolHandler(logging.Handler):
         return shortened(fields, self._max_payload)
 
     def look_for_shipper(self) -> None:
-        """Once in a while, by the records' own clock: is there still somebody who ships?"""
+        """Once in a while, by the records' own clock: is there still somebody who ships, has a level changed?"""
         now = time.time()
         if self._looked_at <= now < self._look_at:
             return  # a record passed on from elsewhere, or without a time
         self._looked_at, self._look_at = now, now + _LOOK_INTERVAL
+        levels.look(self._levels_path)
         with contextlib.suppress(Exception):
             if not doorbell.is_heard(self._settings.doorbell):
                 self._somebody_must_ship()
@@ -317,6 +322,10 @@ class SpoolHandler(logging.Handler):
             ships_itself=self.config.producer.ship == "thread",
         )
 
+    def look_at_levels(self) -> None:
+        """Give loggers the levels that somebody has changed for a while; done once a second by itself."""
+        levels.look(self._levels_path)
+
     # -- who ships ------------------------------------------------------------------------------
 
     def _somebody_must_ship(self) -> None:
@@ -331,7 +340,7 @@ class SpoolHandler(logging.Handler):
         with contextlib.suppress(Exception):  # no room for a process or thread: the spool keeps everything
             if self.config.producer.ship == "thread":
                 self._start_thread()
-            if self.config.supervisor.autostart and _needs_supervisor(self.config):
+            if self.config.supervisor.autostart and launch.needs_supervisor(self.config):
                 launch.ensure_supervisor(self.config)
 
     def _start_supervisor(self, before: str) -> None:
@@ -376,7 +385,7 @@ class SpoolHandler(logging.Handler):
 
     def _can_start_shipper(self) -> bool:
         by_thread = self.config.producer.ship == "thread" and not _exiting
-        return by_thread or (self.config.supervisor.autostart and _needs_supervisor(self.config))
+        return by_thread or (self.config.supervisor.autostart and launch.needs_supervisor(self.config))
 
     def stats(self) -> dict[str, Any]:
         """Counts of this process: ``emitted`` records are ``written``, ``lost`` by cause, or still ``spooled``.
@@ -406,6 +415,7 @@ class SpoolHandler(logging.Handler):
                 self._own_shipper.silence()
         else:
             self._leave_spool()
+            levels.leave(self._levels_path)
         super().close()
 
     def _leave_spool(self) -> None:
@@ -451,12 +461,6 @@ def shortened(fields: tuple[Any, ...], limit: int) -> bytes:
         return value
 
     return record.encode_fields(tuple(cut(record.sanitise(field)) for field in fields))
-
-
-def _needs_supervisor(config: Config) -> bool:
-    """False where a process ships its own records to a server elsewhere and nothing is written here."""
-    alone = config.producer.ship == "thread" and not config.writers
-    return not alone or config.redis.url.startswith("embedded:")
 
 
 def _logging_started() -> float:

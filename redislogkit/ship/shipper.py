@@ -8,6 +8,7 @@ own):
   is asked, and the spools are read again from there, for as long as it takes; they are the buffer;
 * *follow* the positions that the writers publish, put them into the spools' headers, and release what
   every writer has durably written (``ack = "writer"``) or the stream has confirmed (``ack = "stream"``);
+* *bring* the levels that somebody has changed for a while to the producers of the host (``levels.py``);
 * *look after* dead producers: a spool whose lock is free is retired, drained, confirmed and removed.
 
 The server's memory of a stream has an epoch. Whenever it may have changed (each new connection, an
@@ -21,15 +22,18 @@ that goes on logging can therefore not keep a stopping shipper busy; what comes 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from redislogkit import record
+from redislogkit import levels, record
 from redislogkit.config import Config
 from redislogkit.errors import RedislogkitError, ServerAwayError
+from redislogkit.levels import Found
+from redislogkit.ship.levels import LevelsFile
 from redislogkit.ship.spools import SpoolSet
 from redislogkit.spool import doorbell as doorbells
 from redislogkit.spool.shipper_end import ShipperEnd
@@ -42,6 +46,10 @@ FULL_BATCH: Final = 64 * 1024
 LARGE_BATCH: Final = 512 * 1024
 _HOUSEKEEPING: Final = 1.0
 _SOON: Final = 0.1
+#: Seconds between two looks whether somebody has changed a level: with producers, and where none is known. (One that
+#: has not logged yet is not known.)
+_LEVELS_PAUSE: Final = 0.9
+_LONGEST_LEVELS_PAUSE: Final = 5.0
 #: Seconds that may be spent on burying the dead before anything else is done.
 _LONGEST_BURIAL: Final = 0.25
 _BEAT: Final = 0.5
@@ -82,6 +90,9 @@ class StreamEnd(Protocol):
     def forget_producers(self, producers: Sequence[str]) -> None:
         """Drop what the server remembers of producers whose spools are gone."""
 
+    def levels(self) -> Found | None:
+        """Return the levels that loggers have for a while; None when the server refuses to tell."""
+
     def close(self) -> None:
         """Close the connection."""
 
@@ -98,6 +109,8 @@ class ShipperSettings(NamedTuple):
     """Writers whose positions release a spool; empty: the stream's confirmation does (``ack = "stream"``)."""
     registered: tuple[str, ...] = ()
     """Writers that will read the stream: nothing is trimmed before they have."""
+    levels: str = ""
+    """File of the levels that producers are to look at; empty: there is none."""
     own: str = ""
     """Producer whose spools alone are shipped while alive (thread mode); empty: all but those."""
 
@@ -112,6 +125,7 @@ class ShipperSettings(NamedTuple):
             max_records=config.stream.max_records,
             writers=groups if config.producer.ack == "writer" else (),
             registered=groups,
+            levels=os.path.join(config.stream_dir, levels.NAME),
             own=own,
         )
 
@@ -158,7 +172,7 @@ class Shipper:
         self._turn = 0
         self._collected = 0  # bytes, ever
         self._thorough = False
-        self._backlog = False
+        self._backlog = self._busy = False
         self._caught_up: set[str] = set()  # directories; while draining
         self._pending: list[batch.RawRun] = []
         self._pending_bytes = 0
@@ -178,6 +192,8 @@ class Shipper:
         self._behind = False
         self._next_beat = 0.0
         self._next_housekeeping = 0.0
+        self._levels = LevelsFile(settings.levels) if settings.levels else None
+        self._next_levels = 0.0
         self._last_active = 0.0
         self._sleeping = False
         self._collected_before = -1
@@ -284,9 +300,10 @@ class Shipper:
         if self._client is None or self._entries:
             self._rest(min(max(self._next_try - now, 0.001), _LONGEST_SLEEP), wake)
         elif self._backlog:
-            # Appending a little at a time costs more than it gains: 0.2 us a record of 4.5, of all processes.
-            if self._sent_bytes < LARGE_BATCH // 2:
-                self._rest(min(self._settings.flush_interval / 8, 0.005), wake)
+            return
+        elif self._busy:
+            # Appending a little at a time would cost 0.2 us a record of 4.5, of all processes.
+            self._rest(min(self._settings.flush_interval / 8, 0.005), wake)
         elif self._pending:
             self._pause(self._pending_since + self._settings.flush_interval - now, wake)
         elif now - self._last_active < 5 * self._settings.flush_interval:
@@ -361,6 +378,20 @@ class Shipper:
                 again = min(again, now + _SOON)
         self._next_housekeeping = min(self._next_housekeeping, again)
         self._spools.count()
+        if self._levels is not None and self._client is not None and began >= self._next_levels:
+            self._next_levels = began + (_LEVELS_PAUSE if self._spools.living else _LONGEST_LEVELS_PAUSE)
+            self._bring_levels(self._client, self._levels)
+
+    def _bring_levels(self, client: StreamEnd, file: LevelsFile) -> None:
+        """Tell the producers of this host whose level somebody has changed for a while."""
+        try:
+            found = client.levels()
+        except RedislogkitError as error:
+            self._away(error)
+            return
+        if found is not None:
+            with contextlib.suppress(OSError):  # a full disk, say: it is tried again
+                file.put(found)
 
     def _bury(self, spool: ShipperEnd) -> None:
         """Remove the spool of a dead producer when all of it is read, confirmed and written."""
@@ -398,7 +429,7 @@ class Shipper:
         spools = self._spools.readable()
         # Where one round ends for size the next begins: no producer waits for a busier one.
         turn = self._turn % len(spools) if spools else 0
-        self._backlog = False
+        self._backlog = self._busy = False
         # Where no frame has come, only damage could be found: once a second is soon enough for a thousand folders.
         thorough, self._thorough = self._thorough or draining, False
         # What is found now may have come right after the last look. Whoever has rung has waited for company already.
@@ -430,7 +461,8 @@ class Shipper:
             self._last_active = now
         self._pending_bytes += size
         self._collected += size
-        self._backlog = self._backlog or size >= FULL_BATCH // 2
+        self._backlog = self._backlog or size >= 2 * FULL_BATCH
+        self._busy = self._busy or size >= FULL_BATCH // 2
 
     def _due(self, now: float, draining: bool) -> bool:
         if self._client is None:

@@ -19,10 +19,16 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 from redis.retry import Retry
 
 from redislogkit.errors import ConfigError, GroupMissingError, LeaseLostError, ServerAwayError
+from redislogkit.levels import Change, Found
 from redislogkit.stream.batch import Entry
 
 #: Seconds that a command may take, and the part of it that a reading waits at most.
@@ -30,6 +36,9 @@ TIMEOUT: Final = 5.0
 _WAITING: Final = 0.4
 #: Milliseconds by which a server may be late to say that nothing has come: it looks as often as its ``hz`` says.
 _LATE: Final = 1000
+
+#: Bytes of an entry that may as well come twice, when the next one is waited for.
+_LITTLE: Final = 8 * 1024
 
 #: What ends a reading, beside its number of entries: compressed bytes and records. Larger ones do not stay in the
 #: caches of a processor: 60,000 records at once take a third longer than 5,000, and twenty times the memory.
@@ -48,7 +57,7 @@ RawEntry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
 _CREDENTIALS: Final = re.compile(r"//\S*@")
 #: Where in which of our scripts an error came up: nothing that a user could do anything with.
 _SCRIPT: Final = re.compile(r"\.? script: .*")
-
+_CHANGE: Final = re.compile(r"(\d{1,10}) (\d{1,15}) (.*)", re.DOTALL)
 
 #: Some connection errors are not wrapped, nor is what the library's parser makes of an answer that is none.
 _FAILURES: Final = (RedisError, OSError, ValueError)
@@ -117,6 +126,38 @@ class WokenError(Exception):
     """There is something else to do than to wait for records."""
 
 
+class WriterState(NamedTuple):
+    """How far a registered writer has come."""
+
+    position: str
+    """Newest entry that it has written."""
+    total: int
+    """Items that the stream had had in all with that entry."""
+    holder: str
+    """Who holds its lease, or has held it last; empty: nobody yet."""
+    lease_ends: float
+    """When that lease ends, or has ended: epoch seconds by the server's clock."""
+    unread_since: float | None
+    """When the first entry that it has not written was added, by the same clock; None: it has written all."""
+
+
+class Overview(NamedTuple):
+    """What the server tells of the stream as a whole."""
+
+    now: float
+    """The server's clock, epoch seconds."""
+    entries: int
+    added: int
+    """Items that were ever added."""
+    overflow: int
+    """Records that were ever dropped from the stream, for want of a writer."""
+    writers: dict[str, WriterState]
+
+    def behind(self, writer: str) -> int:
+        """Items that ``writer`` has not written yet."""
+        return max(self.added - self.writers[writer].total, 0)
+
+
 class StreamClient:
     """One connection to one stream. Not for several threads at once.
 
@@ -128,6 +169,7 @@ class StreamClient:
         self._seqs = f"{{{stream}}}:redislogkit:sequences"
         self._writers = f"{{{stream}}}:redislogkit:writers"
         self._leases = f"{{{stream}}}:redislogkit:leases"
+        self._levels = f"{{{stream}}}:redislogkit:levels"
         self._pool = _pool(url, timeout)
         self._longest_wait = _WAITING * timeout
         self._redis: redis.Redis | None = None
@@ -138,6 +180,8 @@ class StreamClient:
         """Writer → fencing token of the lease that this client has claimed."""
         self._confirmed: dict[str, str] = {}
         """Writer → mark beside its published positions, as it was left by the last `confirm`."""
+        self._quiet: dict[str, bytes] = {}
+        """Writer → the only entry that its last reading has found: it begins to wait behind it, without a look."""
         self._unpublished: set[str] = set()  # writers beside whose positions another mark stands
         self.overflow = 0
         """Records that were dropped from the stream since it is: nobody was registered to read them."""
@@ -196,12 +240,9 @@ class StreamClient:
         arguments: list[Any] = [epoch, max_records]
         stored = _Overlay(self._stored)
         for entry in entries:
-            arguments.append(len(entry.last))
-            for (
-                producer,
-                sequence,
-            ) in entry.last:  # perhaps twice: what counts is what is there before the entry
-                arguments += (producer, stored.get(producer), sequence)
+            # A producer perhaps twice: what counts is what is there before the entry.
+            known = [(producer, stored.get(producer), sequence) for producer, sequence in entry.last]
+            arguments.append(_texts(known))
             for producer, sequence in entry.last:
                 stored.raise_to(producer, sequence)
             arguments += (entry.records, len(entry.fields), *entry.fields)
@@ -221,7 +262,7 @@ class StreamClient:
         The epoch is "" also when the stream has less of one of them than it had: all memory is in doubt then.
         """
         keys = [self._stream, self._seqs, *map(self._written, writers)]
-        answer = self._script("positions", keys, [msgspec.json.encode(list(producers))])
+        answer = self._script("positions", keys, [_texts([producers])])
         numbers = [int(value) for value in answer[1].split()]
         pairs = zip(numbers[::2], numbers[1::2], strict=True)
         found = {p: Position(*pair) for p, pair in zip(producers, pairs, strict=False)}
@@ -237,6 +278,20 @@ class StreamClient:
         for producer in producers:
             self._stored.pop(producer, None)
         self._call("HDEL", self._seqs, *producers)
+
+    def levels(self) -> Found | None:
+        """Return the levels that loggers have for a while; None when the server refuses to tell.
+
+        That is worth nothing else: a shipper whose rights do not reach that far ships all the same.
+        """
+        source, _ = _scripts("levels")
+        try:
+            now, *found = self._execute("EVAL", source, 1, self._levels)
+        except ResponseError:
+            return None
+        except _FAILURES as error:
+            raise _translated(error) from None
+        return Found(int(now) / 1000, dict(filter(None, map(_change, found[::2], found[1::2]))))
 
     # -- the writers' side ----------------------------------------------------------------------
 
@@ -284,9 +339,14 @@ class StreamClient:
         """
         if writer in self._unpublished:
             raise GroupMissingError(_UNPUBLISHED_TEXT)
+        newest = self._quiet.pop(writer, None) if after == ">" and block > 0 else None
+        if newest is not None and not self._wait_for_more(newest, block, wake):
+            return []
         answer = self._read(writer, after, count)
         if not answer[0] and block > 0 and self._wait_for_more(answer[1], block, wake):
             answer = self._read(writer, after, count)
+        if len(answer[0]) == 1 and sum(map(len, answer[0][0][1] or ())) < _LITTLE:
+            self._quiet[writer] = answer[0][0][0]
         return [(entry_id, _pairs(fields)) for entry_id, fields in answer[0]]
 
     def _wait_for_more(self, newest: Any, block: float, wake: Sequence[int]) -> bool:
@@ -322,9 +382,7 @@ class StreamClient:
         last_id, total, positions, ids, token = confirmation
         before = self._confirmed.get(writer, "")
         mark = f"{token}:{random.getrandbits(64):x}"
-        arguments: list[Any] = [writer, token, before, mark, last_id, total, len(positions)]
-        for pair in positions.items():
-            arguments += pair
+        arguments = [writer, token, before, mark, last_id, total, _texts(positions.items())]
         keys = [self._stream, self._seqs, self._writers, self._written(writer), self._leases]
         answer = int(self._script("confirm", keys, [*arguments, *ids]))
         if answer == FENCED:
@@ -333,7 +391,54 @@ class StreamClient:
             raise GroupMissingError(_UNPUBLISHED_TEXT)
         self._confirmed[writer] = mark
 
-    # -- reading without a group: nothing changes by it -------------------------------------------
+    # -- levels ---------------------------------------------------------------------------------
+
+    def set_level(self, logger: str, level: int, seconds: float, who: str) -> float:
+        """Have ``logger`` at ``level`` in all producers for so many seconds; return the end by the server's clock."""
+        arguments = [logger, level, max(1, int(seconds * 1000)), who]
+        return int(self._script("level", [self._levels], arguments)) / 1000
+
+    def reset_level(self, logger: str) -> bool:
+        """Take back what `set_level` has done; False if there is nothing to take back."""
+        return bool(self._call("HDEL", self._levels, logger))
+
+    # -- looking at it --------------------------------------------------------------------------
+
+    def overview(self) -> Overview:
+        """Return how much there is in the stream, and how far its writers are."""
+        keys = [self._stream, self._seqs, self._writers, self._leases]
+        now, entries, added, trimmed, overflow, *rest = self._script("overview", keys, [])
+        rows = [[_text(value) for value in rest[at : at + 4]] for at in range(0, len(rest), 4)]
+        return Overview(
+            int(now) / 1000,
+            int(entries),
+            max(int(added), int(trimmed)),  # a server that has lost its memory counts on from what is trimmed
+            int(overflow),
+            {name: _writer_state(*values) for name, *values in rows},
+        )
+
+    def ask(self, *command: Any) -> Any:
+        """Run a command of an inspection. Raises ``StreamError`` with what the server says."""
+        return self._call(*command)
+
+    def may(self, *command: Any) -> str:
+        """Run a command to see whether this user has the right to; return what the server refuses it with, or "".
+
+        Any other error of the command is no answer to that. Raises ``ServerAwayError``.
+        """
+        try:
+            self._execute(*command)
+        except NoPermissionError as error:
+            return _without_credentials(str(error))
+        except ResponseError:
+            return ""
+        except _FAILURES as error:
+            raise _translated(error) from None
+        return ""
+
+    def own_keys(self) -> tuple[str, ...]:
+        """The stream and the keys beside it, without those of single writers."""
+        return (self._stream, self._seqs, self._writers, self._leases, self._levels)
 
     def look(self, after: str, count: int, block: float = 0.0) -> list[RawEntry]:
         """Return up to ``count`` entries behind the id ``after`` ("0-0": from the first one on).
@@ -372,7 +477,8 @@ class StreamClient:
     def delete_stream(self) -> None:
         """Delete the stream and everything kept beside it."""
         names = self.registered_writers()
-        self._call("DEL", self._stream, self._seqs, self._writers, self._leases, *map(self._written, names))
+        beside = (self._seqs, self._writers, self._leases, self._levels, *map(self._written, names))
+        self._call("DEL", self._stream, *beside)
 
     def close(self) -> None:
         """Close the connection."""
@@ -417,6 +523,11 @@ def _pool(url: str, timeout: float) -> redis.ConnectionPool:
         raise ConfigError([explained]) from None
 
 
+def _texts(groups: Iterable[Iterable[object]]) -> bytes:
+    """One argument for many values: to the client library, each one by itself costs 3 us."""
+    return msgspec.json.encode([str(value) for group in groups for value in group])
+
+
 def _blocking(seconds: float) -> tuple[Any, ...]:
     return ("BLOCK", max(1, int(seconds * 1000))) if seconds > 0 else ()
 
@@ -427,6 +538,25 @@ def _pairs(fields: Any) -> dict[bytes, bytes]:
     if isinstance(fields, dict):
         return fields
     return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _change(name: Any, value: Any) -> tuple[str, Change] | None:
+    """Return a logger and its level as they stand in redis; None for what none of us has put there."""
+    match = _CHANGE.fullmatch(_text(value))
+    return match and (_text(name), Change(int(match[1]), int(match[2]) / 1000, match[3]))
+
+
+def _writer_state(value: str, lease: str, unread: str) -> WriterState:
+    position, _, total = value.partition(" ")
+    _, _, rest = lease.partition(" ")
+    ends, _, holder = rest.partition(" ")
+    return WriterState(
+        position,
+        int(total) if total.isdecimal() else 0,
+        "" if holder == "nobody" else holder.removesuffix(" late"),
+        int(ends) / 1000 if ends.isdecimal() else 0.0,
+        int(unread.partition("-")[0]) / 1000 if unread else None,
+    )
 
 
 def _translated(error: Exception) -> Exception:
@@ -460,7 +590,7 @@ def _moment(entry_id: bytes) -> float:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 @cache

@@ -46,7 +46,7 @@ REOPEN: Final = "reopen"
 
 #: Seconds between two signs of life, unless there is news, or the supervisor loses its patience earlier.
 _BEAT: Final = 2.0
-_NEWS: Final = 0.05
+_NEWS: Final = 0.2
 _PR_SET_PDEATHSIG: Final = 1
 
 

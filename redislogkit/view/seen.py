@@ -46,9 +46,13 @@ def seen(item: Item, facts: Facts, sequence: int, entry_id: str = "") -> Seen | 
 
 def decode(payload: bytes, facts: Facts, sequence: int) -> Iterator[Seen]:
     """Yield what a frame of a spool holds: one item, or none for the mark of an end."""
-    try:
-        (item,) = record.decode_items(b"\x91" + payload)
-    except (ValueError, RecursionError) as error:
-        item = record.unreadable(str(error))
-    if found := seen(item, facts, sequence):
+    if found := seen(item_of(payload), facts, sequence):
         yield found
+
+
+def item_of(payload: bytes) -> Item:
+    """Return the item in a frame of a spool; of one that can not be decoded what says so."""
+    try:
+        return record.decode_items(b"\x91" + payload)[0]
+    except (ValueError, RecursionError) as error:
+        return record.unreadable(str(error))

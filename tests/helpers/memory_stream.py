@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from redislogkit import record
 from redislogkit.errors import ServerAwayError
+from redislogkit.levels import Found
 from redislogkit.stream import batch
 from redislogkit.stream.client import FULL, LOST, Position
 
@@ -24,6 +25,8 @@ class MemoryServer:
         """It answers, but takes nothing (OOM, READONLY)."""
         self.lose_replies = 0
         """So many appends are done, but not confirmed."""
+        self.levels: Found | None = Found(0.0, {})
+        """What loggers have for a while, or None where it refuses to tell."""
         self._epoch = ""
         self._stored: dict[str, int] = {}
 
@@ -123,6 +126,10 @@ class MemoryClient:
     def forget_producers(self, producers: Sequence[str]) -> None:
         self._server.answer()
         self._server.forget_producers(producers)
+
+    def levels(self) -> Found | None:
+        self._server.answer()
+        return self._server.levels
 
     def close(self) -> None:
         pass

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -1063,3 +1064,58 @@ def test_a_descriptor_that_can_be_read_ends_the_waiting_for_records(stream):
     finally:
         os.close(reading)
         os.close(writing)
+
+
+# -- levels -----------------------------------------------------------------------------------------
+
+
+def test_a_level_is_told_until_it_is_over_or_taken_back(stream, command, stream_name):
+    found = stream.levels()
+    assert found is not None and not found.changes
+    end = stream.set_level("shop", 10, 60.0, "me@web1")
+    stream.set_level("short", 30, 0.001, "me@web1")
+    found = stream.levels()
+    assert found is not None
+    assert dict(found.changes) in (
+        {"shop": (10, end, "me@web1")},
+        {"shop": (10, end, "me@web1"), "short": ANY},
+    )
+    assert found.now == pytest.approx(end - 60, abs=30)
+    wait_until(lambda: "short" not in stream.levels().changes, what="the end of a short time")
+    assert 0 < command("PTTL", f"{{{stream_name}}}:redislogkit:levels") <= 60_000
+    assert stream.reset_level("shop")
+    assert not stream.reset_level("shop")
+
+
+def test_a_level_that_is_over_is_removed_with_the_next_change(stream, command, stream_name):
+    key = f"{{{stream_name}}}:redislogkit:levels"
+    stream.set_level("short", 30, 0.001, "me")
+    stream.set_level("long", 30, 60.0, "me")
+    wait_until(lambda: "short" not in stream.levels().changes, what="the end of a short time")
+    stream.set_level("other", 30, 1.0, "me")
+    assert sorted(command("HKEYS", key)) == [b"long", b"other"]
+    assert command("PTTL", key) > 30_000
+
+
+def test_what_stands_there_and_is_no_level_is_passed_over(stream, command, stream_name):
+    key = f"{{{stream_name}}}:redislogkit:levels"
+    stream.set_level("good", 30, 60.0, "me")
+    command(
+        "HSET",
+        key,
+        b"\xff",
+        "10 99999999999999 x",
+        "b",
+        "x",
+        "c",
+        "10 9 ",
+        "d",
+        "99999999999 99999999999999 x",
+    )
+    assert sorted(stream.levels().changes) == ["\\xff", "good"]
+
+
+def test_levels_that_can_not_be_read_are_none(stream, command, stream_name):
+    command("SET", f"{{{stream_name}}}:redislogkit:levels", "x")
+    assert stream.levels() is None
+    stream.ping()

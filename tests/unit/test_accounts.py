@@ -15,7 +15,6 @@ import msgspec
 import pytest
 
 from redislogkit import launch
-from redislogkit.producer import handler as handlers
 from redislogkit.producer.handler import SpoolHandler
 from redislogkit.spool import header
 from redislogkit.spool.header import Gap
@@ -310,7 +309,7 @@ def test_who_ships_is_replaced_soon_and_without_a_storm(handler, monkeypatch):
     now, starts = [1000.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(launch, "ensure_supervisor", lambda config: starts.append(now[0]))
-    monkeypatch.setattr(handlers, "_needs_supervisor", lambda config: True)
+    monkeypatch.setattr(launch, "needs_supervisor", lambda config: True)
     supervisor = msgspec.structs.replace(handler.config.supervisor, autostart=True)
     monkeypatch.setattr(handler, "config", msgspec.structs.replace(handler.config, supervisor=supervisor))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 
@@ -124,9 +125,9 @@ def test_a_command_is_needed(capsys):
     assert "COMMAND" in capsys.readouterr().err
 
 
-def test_supervise_ends_with_2_for_a_missing_configuration(tmp_path, capsys):
+def test_supervise_ends_with_2_for_a_missing_configuration(tmp_path, capfd):
     assert __main__.main(["supervise", str(tmp_path / "none.toml")]) == 2
-    assert "there is no such file" in capsys.readouterr().err
+    assert "there is no such file" in capfd.readouterr().err
 
 
 def test_the_module_tells_its_version_without_redis():
@@ -139,3 +140,137 @@ def test_the_module_tells_its_version_without_redis():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == f"redislogkit {__version__}\n"
+
+
+def test_check_tells_where_each_value_comes_from(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LEVEL", "WARNING")
+    monkeypatch.setenv("HOST", "h")
+    text = _check(
+        _write(
+            tmp_path,
+            '[redis]\nurl = "redis://${HOST}:${PORT:-1}"\n[loggers]\nroot = "${LEVEL}"\n"my.app" = "INFO"\n'
+            '[formatters.mine]\nformat = "${message}"\nstyle = "$"\n'
+            '[writers.app]\ntype = "file"\npath = "app.log"\nformatter = "mine"\n',
+        ),
+        capsys,
+    )
+    told = {line.split(" = ")[0]: line.rpartition("  # ")[2] for line in text.splitlines() if "  # " in line}
+    assert told["url"] == "log.toml:2, $HOST, $PORT"
+    assert told["root"] == "log.toml:4, $LEVEL"
+    assert told['"my.app"'] == "log.toml:5"
+    assert told["format"] == "log.toml:7"
+    assert told["path"] == "log.toml:11"
+    assert told["autostart"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        ("[stream]\nname = 'x'\n", "writers", "there is none"),
+        (
+            "[writers.a]\ntype = 'file'\npath = '/proc/1/a.log'\n",
+            "writers.a.path",
+            "can not write to /proc/1",
+        ),
+        (
+            "[writers.a]\ntype = 'file'\npath = 'a.log'\nformatter = 'f'\n[formatters.f]\nformat = '%(mesage)s'\n",
+            "formatters.f.format",
+            "did you mean 'message'?",
+        ),
+        ("[writers.a]\ntype = 'tty'\n[formatters.f]\ndatefmt = '%H'\n", "formatters.f", "no writer uses it"),
+        (
+            "[writers.a]\ntype = 'tty'\nlevel = 'INFO'\n[producer]\nlevel = 'ERROR'\n",
+            "writers.a.level",
+            "below",
+        ),
+        (
+            "[writers.a]\ntype = 'file'\npath = 'a'\nwhen = 'D'\nbackup_count = 0\n",
+            "writers.a.backup_count",
+            "any number",
+        ),
+        ("state_dir = '/dev/shm/rlk'\n[writers.a]\ntype = 'tty'\n", "state_dir", "in memory"),
+    ],
+)
+def test_check_tells_what_is_allowed_but_odd(text, key, said, tmp_path, capsys):
+    path = _write(tmp_path, text)
+    assert __main__.main(["check", str(path), "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert f"warning  {key}: " in captured.err
+    assert said in captured.err
+    assert __main__.main(["check", str(path), "--quiet", "--strict"]) == 1
+
+
+def test_check_has_nothing_to_say_about_what_is_usual(tmp_path, capsys):
+    path = _write(
+        tmp_path,
+        'state_dir = "/var/tmp/rlk"\n[writers.app]\ntype = "file"\npath = "/var/tmp/app.log"\nmax_bytes = 1000\n',
+    )
+    assert __main__.main(["check", str(path), "--strict"]) == 0
+    assert not capsys.readouterr().err
+
+
+def test_a_command_that_is_nearly_right_is_named(capsys):
+    with pytest.raises(SystemExit) as ended:
+        __main__.main(["statsu"])
+    assert ended.value.code == 2
+    assert "did you mean 'status'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", __main__.COMMANDS, ids=lambda command: command.NAME)
+def test_every_command_has_help_with_its_exit_codes(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        __main__.main([command.NAME, "--help"])
+    assert ended.value.code == 0
+    assert "exit codes: 0" in capsys.readouterr().out
+
+
+def test_every_example_of_the_help_is_a_command_line_that_is_understood(capsys):
+    for command in __main__.COMMANDS:
+        with pytest.raises(SystemExit):
+            __main__.main([command.NAME, "--help"])
+        for line in capsys.readouterr().out.splitlines():
+            if line.startswith("  redislogkit "):
+                arguments = shlex.split(line.partition(" > ")[0].partition(" | ")[0], comments=True)[1:]
+                assert __main__.parser().parse_args(arguments).command == command.NAME
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_made_from_the_command_line(shell, capsys):
+    assert __main__.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(command.NAME in script for command in __main__.COMMANDS)
+
+
+def test_a_shell_completes_commands_options_and_files(tmp_path, capsys):
+    assert __main__.main(["completion", "bash"]) == 0
+    (tmp_path / "completion").write_text(capsys.readouterr().out)
+    (tmp_path / "shop.toml").write_text("")
+
+    def completed(*words):
+        line = " ".join(f'"{word}"' for word in ("redislogkit", *words))
+        code = (
+            f"source {tmp_path}/completion; COMP_WORDS=({line}); COMP_CWORD={len(words)}; "
+            '_shtab_redislogkit; echo "${COMPREPLY[@]}"'
+        )
+        return subprocess.run(
+            ["bash", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+        ).stdout.split()
+
+    assert completed("stat") == ["status"]
+    assert completed("level", "--f") == ["--for"]
+    assert completed("status", "sh") == ["shop.toml"]
+    assert completed("level", "-c", "sh") == ["shop.toml"]
+
+
+def test_completion_without_shtab_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert __main__.main(["completion", "bash"]) == 2
+    assert "pip install 'redislogkit[cli]'" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_gone_ends_it_quietly():
+    code = f"{sys.executable} -m redislogkit schema | head -c 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stderr == ""
+    assert done.stdout in ("{141\n", "{0\n")  # it may have written all before

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import tomli
 
-from redislogkit import AsyncBufferedRedisHandler, config, demo
+from redislogkit import AsyncBufferedRedisHandler, __main__, config, demo
+from redislogkit.stream import rights
 from tests.helpers.pages import ROOT, blocks
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -48,6 +50,26 @@ def test_the_page_about_containers_shows_the_file_that_is_there():
 def test_every_python_example_compiles(page):
     for number, text in enumerate(blocks(page, "python"), 1):
         compile(text, f"{page.name}, example {number}", "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_command_line_shown_is_understood(page):
+    for line in "".join(blocks(page, "console") + blocks(page, "sh")).splitlines():
+        words = shlex.split(line.removeprefix("$ ").partition(" > ")[0].partition(" | ")[0], comments=True)
+        if words[:1] == ["redislogkit"] or words[:3] == ["python", "-m", "redislogkit"]:
+            assert __main__.parser().parse_args(words[1 if words[0] == "redislogkit" else 3 :]).command
+
+
+def test_every_command_stands_in_the_page_of_commands():
+    page = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
+    table = page[: page.index("**Configuration.**")]
+    assert [
+        name for name in (command.NAME for command in __main__.COMMANDS) if f"`{name}`" not in table
+    ] == []
+
+
+def test_the_rights_shown_are_those_that_are_needed():
+    assert rights.rule("app") in (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from redislogkit import record
+from redislogkit import levels, record
+from redislogkit.levels import Change, Found
 from redislogkit.record import End, Facts, Loss, Record
 from redislogkit.ship import shipper as shipping
 from redislogkit.ship import spools
@@ -193,21 +193,12 @@ def test_a_record_waits_for_company_for_the_flush_interval(bench):
 
 
 def test_who_rings_a_sleeping_shipper_has_no_company_to_wait_for(bench):
-    end, shipper = bench.producer("p"), bench.shipper(flush_interval=0.01)
-    log(end, 0)
-    stop = threading.Event()
-    loop = threading.Thread(target=shipper.run, args=(stop.is_set,), kwargs={"drain_timeout": 0})
-    loop.start()
-    try:
-        page = header.Header.open(os.path.join(bench.root, *bench.spools()))
-        wait_until(lambda: page.words[header.MARK] & header.SLEEPING, what="the shipper sleeps")
-        shipper._settings = shipper._settings._replace(flush_interval=3600.0)
-        log(end, 1)
-        wait_until(lambda: bench.shipped() == [("p", 0), ("p", 1)], what="the record is shipped")
-    finally:
-        stop.set()
-        loop.join()
-    page.close()
+    end, shipper = bench.producer("p"), bench.shipper(flush_interval=3600.0)
+    shipper.step()
+    shipper._be_sleeping(True)
+    log(end, 1)
+    shipper.step()
+    assert bench.shipped() == [("p", 1)]
 
 
 @pytest.mark.parametrize(("settings", "size"), [({"buffer_size": 10}, 0), ({}, 10_000)])
@@ -856,3 +847,24 @@ def test_with_the_server_away_and_everything_safe_a_drain_ends_at_once(bench):
     until(shipper, lambda: end.position(True) == 1)
     bench.server.away = True
     assert shipper.run(lambda: True, drain_timeout=3600)
+
+
+# -- levels that somebody has changed for a while ----------------------------------------------------
+
+
+def test_a_changed_level_comes_to_the_producers_of_the_host(bench, tmp_path):
+    path = str(tmp_path / "levels")
+    shipper = bench.shipper(levels=path)
+    bench.server.levels = Found(time.time(), {"shop": Change(10, time.time() + 60, "me")})
+    until(shipper, lambda: os.path.exists(path))
+    assert levels.read(path)["shop"].level == 10
+
+
+def test_a_server_that_does_not_tell_levels_takes_records_all_the_same(bench, tmp_path):
+    path = str(tmp_path / "levels")
+    levels.write(path, {"shop": Change(10, time.time() + 60, "me")})
+    bench.server.levels = None
+    shipper = bench.shipper(levels=path)
+    log(bench.producer("a"), 1)
+    until(shipper, bench.shipped)
+    assert "shop" in levels.read(path)

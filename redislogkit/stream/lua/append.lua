@@ -7,8 +7,8 @@
 -- ARGV[1]  epoch that the caller knows
 -- ARGV[2]  most records that may wait for the slowest writer
 -- then for each entry:
---   number of producers (0: add it in any case), then for each producer, sequence that the stream has of it as far
---   as the caller knows, and highest sequence in the entry;
+--   a JSON array of texts (empty: add it in any case): for each producer its id, the sequence that the stream has of it as
+--   far as the caller knows, and its highest sequence in the entry;
 --   number of records; number of fields and values; these
 --
 -- Returns {answer, records ever dropped for want of a writer}. The answer is the number of entries added, or
@@ -69,21 +69,19 @@ end
 redis.call('HSET', KEYS[2], '@added', string.format('%.0f', total)) -- refused here, if at all
 local at = 3
 while at <= #ARGV do
-  local producers = tonumber(ARGV[at])
-  local first = at + 1
-  local news = producers == 0
+  local producers = cjson.decode(ARGV[at])
+  local news = #producers == 0
   local new = {}
-  for i = 0, producers - 1 do
-    local at_producer = first + 3 * i
-    local has = tonumber(redis.call('HGET', KEYS[2], ARGV[at_producer]) or '0')
-    if has < tonumber(ARGV[at_producer + 1]) then return finish(-3) end
-    if has < tonumber(ARGV[at_producer + 2]) then
+  for i = 1, #producers, 3 do
+    local has = tonumber(redis.call('HGET', KEYS[2], producers[i]) or '0')
+    if has < tonumber(producers[i + 1]) then return finish(-3) end
+    if has < tonumber(producers[i + 2]) then
       news = true
-      new[#new + 1] = ARGV[at_producer]
-      new[#new + 1] = ARGV[at_producer + 2]
+      new[#new + 1] = producers[i]
+      new[#new + 1] = producers[i + 2]
     end
   end
-  at = first + 3 * producers
+  at = at + 1
   local records = tonumber(ARGV[at])
   local count = tonumber(ARGV[at + 1])
   if news then

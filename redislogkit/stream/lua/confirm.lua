@@ -8,7 +8,7 @@
 -- ARGV[1]  the writer, which is also its group; ARGV[2]  fencing token of its lease
 -- ARGV[3]  what the caller has set "@confirmed" to ("" = this is its first call); ARGV[4]  what to set it to
 -- ARGV[5]  id of the last entry written ("" = only positions), ARGV[6]  items up to there
--- ARGV[7]  number of producers; then producer and sequence for each
+-- ARGV[7]  a JSON array of texts: producer and sequence for each
 -- ARGV[…]  ids of the entries to acknowledge
 --
 -- Returns the number of entries acknowledged, or
@@ -25,9 +25,9 @@ local lease = redis.call('HGET', KEYS[5], ARGV[1]) or ''
 if string.match(lease, '^(%d+) ') ~= ARGV[2] then return -1 end
 if ARGV[3] ~= '' and redis.call('HGET', KEYS[4], '@confirmed') ~= ARGV[3] then return -2 end
 redis.call('HDEL', KEYS[3], '') -- see join.lua: a server without memory must not keep writers from making room
-local producers = tonumber(ARGV[7])
-for i = 0, producers - 1 do
-  local producer, sequence = ARGV[8 + 2 * i], ARGV[9 + 2 * i]
+local positions = cjson.decode(ARGV[7])
+for i = 1, #positions, 2 do
+  local producer, sequence = positions[i], positions[i + 1]
   if sequence == '-1' then
     redis.call('HDEL', KEYS[4], producer)
   else
@@ -38,7 +38,7 @@ redis.call('HSET', KEYS[4], '@confirmed', ARGV[4])
 if ARGV[5] == '' then return 0 end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[5] .. ' ' .. ARGV[6])
 local acknowledged = 0
-local at = 8 + 2 * producers
+local at = 8
 while at <= #ARGV do
   local upto = math.min(at + 999, #ARGV)
   acknowledged = acknowledged + redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, at, upto))

@@ -1,0 +1,155 @@
+"""Levels of loggers that are others for a while, in a process that logs.
+
+Nothing runs for this but what runs anyway: the look that a handler takes once a second, by the clock of the records;
+and, for a process whose calls are all below its levels, Python's garbage collector, which calls `_on_collection`. (A
+collection comes with some hundred containers, and takes 1 us longer.) A process that does neither does nothing that
+could be logged.
+
+Setting a level takes the lock of ``logging``. It is never waited for, and never entered a second time by a thread that
+is inside already (a signal handler, an object's ``__del__``): the next look tries again.
+
+A level is put back where it is still the one that was set here: whoever has changed it meanwhile keeps his own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from redislogkit import levels
+from redislogkit.levels import Change
+
+#: Seconds between two looks.
+_INTERVAL: Final = 1.0
+_NOBODY: Final = (0, 0, 0)
+
+
+class _File(NamedTuple):
+    """What was read of a file of levels."""
+
+    identity: tuple[int, int, int]
+    changes: Mapping[str, Change]
+    next_end: float
+    """When the first of them is over."""
+
+
+class _Set(NamedTuple):
+    """A level that was set here, and the one that was there before."""
+
+    before: int
+    level: int
+
+
+_UNREAD: Final = _File(_NOBODY, {}, float("inf"))
+
+_files: Final[dict[str, _File]] = {}
+_in_force: dict[str, Change] = {}
+_set: Final[dict[str, _Set]] = {}
+_next_look = 0.0  # monotonic; of `_on_collection`
+_monotonic: Final = time.monotonic
+
+
+def follow(path: str) -> None:
+    """From now on obey the file ``path``, with the next look."""
+    if path not in _files:
+        _files[path] = _UNREAD
+        if _on_collection not in gc.callbacks:
+            gc.callbacks.append(_on_collection)
+
+
+def look(path: str) -> None:
+    """Obey the file ``path``, and the others that are followed. Costs a ``stat`` where nothing has changed. Never raises."""
+    try:
+        follow(path)
+        _look()
+    except Exception:  # of a machine that has run out of something; the next look is a second away
+        return
+
+
+def leave(path: str) -> None:
+    """Follow the file ``path`` no longer."""
+    _files.pop(path, None)
+    with contextlib.suppress(Exception):
+        _look()
+
+
+def configured(name: str, level: int) -> None:
+    """Set a level that the configuration says; while it is another one for a while, that is what to put back."""
+    logger = logging.getLogger(name)
+    known = _set.get(name)
+    if known is not None and logger.level == known.level:
+        _set[name] = known._replace(before=level)
+    else:
+        logger.setLevel(level)
+
+
+def _look() -> None:
+    global _next_look
+    _next_look = _monotonic() + _INTERVAL
+    now = time.time()
+    for path, known in list(_files.items()):
+        found = _look_at(path, known, now)
+        if found is not known:
+            _files[path] = found
+    wanted = {name: change for file in _files.values() for name, change in file.changes.items()}
+    if wanted != _in_force:
+        _obey(wanted)
+
+
+def _look_at(path: str, known: _File, now: float) -> _File:
+    """Return what the file says now: ``known`` itself where that is nothing new."""
+    try:
+        status = os.stat(path)
+        identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+    except FileNotFoundError:
+        identity = _NOBODY
+    if identity == known.identity and now < known.next_end:
+        return known
+    changes: dict[str, Change] = {}
+    if identity != _NOBODY:
+        with contextlib.suppress(FileNotFoundError):
+            changes = {name: change for name, change in levels.read(path).items() if change.until > now}
+    return _File(identity, changes, min((change.until for change in changes.values()), default=float("inf")))
+
+
+def _obey(wanted: dict[str, Change]) -> None:
+    """Set and put back, unless somebody is inside of ``logging`` just now."""
+    global _in_force
+    lock: Any = logging._lock  # type: ignore[attr-defined]
+    if lock._is_owned() or not lock.acquire(blocking=False):
+        return
+    try:
+        before, _in_force = _in_force, wanted
+        for name in [name for name in _set if name not in wanted]:
+            _put_back(name)
+        for name, change in wanted.items():
+            if before.get(name) != change:
+                _put_on(name, change.level)
+    finally:
+        lock.release()
+
+
+def _put_on(name: str, level: int) -> None:
+    logger = logging.getLogger(name)
+    known = _set.get(name)
+    before = known.before if known is not None and logger.level == known.level else logger.level
+    _set[name] = _Set(before, level)
+    logger.setLevel(level)
+
+
+def _put_back(name: str) -> None:
+    before, level = _set.pop(name)
+    logger = logging.getLogger(name)
+    if logger.level == level:
+        logger.setLevel(before)
+
+
+def _on_collection(_phase: str, _info: Mapping[str, int]) -> None:
+    if _monotonic() >= _next_look:
+        with contextlib.suppress(Exception):
+            _look()
