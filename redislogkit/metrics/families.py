@@ -1,4 +1,4 @@
-"""The supervisor's status and the stream's backlog → families of metrics. Pure.
+"""The supervisor's status and the stream's overview → families of metrics. Pure.
 
 Counters are those of the supervisor, which goes on counting when a child is started again; they begin at zero with the
 supervisor, whose start is ``redislogkit_start_time_seconds``. What is not known is left out and never 0: a gap in a
@@ -19,7 +19,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from redislogkit.stream.client import Backlog
+from redislogkit.stream.client import Overview
 
 Status = Mapping[str, Any]
 Samples = Iterable[tuple[Sequence[str], float | None]]
@@ -44,18 +44,18 @@ _SHIPPER_GAUGES: Final = (
 )
 
 
-def families(status: Status | None, backlog: Backlog | None, version: str) -> Iterator[Metric]:
-    """Yield every family. ``status`` is None where the supervisor does not answer, ``backlog`` where redis does not."""
+def families(status: Status | None, stream: Overview | None, version: str) -> Iterator[Metric]:
+    """Yield every family. ``status`` is None where the supervisor does not answer, ``stream`` where redis does not."""
     yield _info(version)
     yield _gauge("up", "1 when the supervisor answers.", float(status is not None))
-    yield _gauge("redis_up", "1 when redis answers.", float(backlog is not None))
+    yield _gauge("redis_up", "1 when redis answers.", float(stream is not None))
     if status is not None:
         yield from _of_supervisor(status)
         yield from _of_children(status["children"])
         yield from _of_shipper(status)
         yield from _of_writers([each for each in status["children"] if each["kind"] == "writer"])
-    if backlog is not None:
-        yield from _of_stream(backlog)
+    if stream is not None:
+        yield from _of_stream(stream)
 
 
 def _info(version: str) -> Metric:
@@ -147,22 +147,24 @@ def _of_writers(writers: Sequence[Status]) -> Iterator[Metric]:
     yield latency
 
 
-def _of_stream(backlog: Backlog) -> Iterator[Metric]:
+def _of_stream(stream: Overview) -> Iterator[Metric]:
     yield _gauge(
-        "stream_entries", "Entries in the stream now; each carries many records.", float(backlog.entries)
+        "stream_entries", "Entries in the stream now; each carries many records.", float(stream.entries)
     )
-    for position, (name, text) in enumerate(
+    for name, text, value in (
+        ("lag_records", "Records in the stream that the writer has not written.", stream.behind),
         (
-            ("lag_records", "Records in the stream that the writer has not written."),
-            (
-                "lag_seconds",
-                "From the newest entry that the writer has written to the newest one in the stream.",
-            ),
-            ("oldest_unread_seconds", "Age of the oldest entry that the writer has not written; 0 for none."),
+            "lag_seconds",
+            "From the newest entry that the writer has written to the newest one in the stream.",
+            stream.lag,
         ),
-        start=1,
+        (
+            "oldest_unread_seconds",
+            "Age of the oldest entry that the writer has not written; 0 for none.",
+            stream.oldest_unread,
+        ),
     ):
-        samples = (((group,), float(behind[position])) for group, behind in backlog.writers.items())
+        samples = [((group,), float(value(group))) for group in stream.writers]
         yield _family(GaugeMetricFamily, name, text, ("group",), samples)
 
 

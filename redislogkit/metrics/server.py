@@ -22,7 +22,7 @@ from redislogkit.config import Config
 from redislogkit.config_values import split_listen
 from redislogkit.errors import ConfigError, RedislogkitError
 from redislogkit.stream import address
-from redislogkit.stream.client import Backlog, StreamClient
+from redislogkit.stream.client import Overview, StreamClient
 
 #: Seconds that a client may be silent, and that supervisor and redis may take for their answers.
 CLIENT_TIMEOUT: Final = 5.0
@@ -37,27 +37,27 @@ _BEAT: Final = 1.0
 
 
 class Collector:
-    """What a scrape asks: the supervisor for its status, redis for its backlog.
+    """What a scrape asks: the supervisor for its status, redis for an overview of the stream.
 
     Either may raise a ``RedislogkitError``: what it knows is missing then, and a gauge says why.
     """
 
     def __init__(
-        self, status: Callable[[], dict[str, Any]], backlog: Callable[[], Backlog], version: str
+        self, status: Callable[[], dict[str, Any]], stream: Callable[[], Overview], version: str
     ) -> None:
-        self._status, self._backlog, self._version = status, backlog, version
+        self._status, self._stream, self._version = status, stream, version
 
     def collect(self) -> Iterator[Any]:
         """Yield the families of metrics, as prometheus_client wants them."""
         from redislogkit.metrics.families import families
 
         status: dict[str, Any] | None = None
-        backlog: Backlog | None = None
+        stream: Overview | None = None
         with contextlib.suppress(RedislogkitError, OSError):
             status = self._status()
         with contextlib.suppress(RedislogkitError, OSError):
-            backlog = self._backlog()
-        yield from families(status, backlog, self._version)
+            stream = self._stream()
+        yield from families(status, stream, self._version)
 
 
 def collector(config: Config) -> Collector:
@@ -66,13 +66,13 @@ def collector(config: Config) -> Collector:
     def status() -> dict[str, Any]:
         return control.ask(config, {"do": control.STATUS}, ANSWER_TIMEOUT)
 
-    def backlog() -> Backlog:
+    def stream() -> Overview:
         client = StreamClient(address.resolve(config), config.stream.name, timeout=ANSWER_TIMEOUT)
         with contextlib.closing(client):
-            return client.backlog()
+            return client.overview()
 
     # Nothing in the package may import its root, which is there whoever runs this.
-    return Collector(status, backlog, sys.modules["redislogkit"].__version__)
+    return Collector(status, stream, sys.modules["redislogkit"].__version__)
 
 
 class Server(HTTPServer):

@@ -81,32 +81,6 @@ class Claim(NamedTuple):
     """Who holds it now."""
 
 
-class Behind(NamedTuple):
-    """How far one writer is behind the stream."""
-
-    position: str
-    """Newest entry that it has written."""
-    records: int
-    """That it has not written."""
-    seconds: float
-    """Between the newest entry that it has written and the newest one there is; 0.0 when it has written all."""
-    oldest_unread: float
-    """Age in seconds of the oldest entry that it has not written; 0.0 when it has written all."""
-
-
-class Backlog(NamedTuple):
-    """What is in a stream, and how far its writers are."""
-
-    entries: int
-    """That are in the stream now; those that everybody has written are trimmed now and then."""
-    records: int
-    """Ever appended, notices of losses included."""
-    newest: float
-    """When the newest entry was appended, seconds since the epoch by the server's clock; 0.0 for none."""
-    writers: dict[str, Behind]
-    """By the names of their groups."""
-
-
 class Confirmation(NamedTuple):
     """What a writer has durably written."""
 
@@ -152,10 +126,25 @@ class Overview(NamedTuple):
     overflow: int
     """Records that were ever dropped from the stream, for want of a writer."""
     writers: dict[str, WriterState]
+    newest: float = 0.0
+    """When the newest entry was added, by the same clock; 0.0: there has been none."""
 
     def behind(self, writer: str) -> int:
         """Items that ``writer`` has not written yet."""
         return max(self.added - self.writers[writer].total, 0)
+
+    def lag(self, writer: str) -> float:
+        """Seconds from the newest entry that ``writer`` has written to the newest one; 0.0 when it has written all."""
+        state = self.writers[writer]
+        if state.unread_since is None:
+            return 0.0
+        since = _moment(state.position) or state.unread_since  # one that has written nothing yet
+        return max(self.newest - since, 0.0)
+
+    def oldest_unread(self, writer: str) -> float:
+        """Age in seconds of the oldest entry that ``writer`` has not written; 0.0 when it has written all."""
+        since = self.writers[writer].unread_since
+        return 0.0 if since is None else max(self.now - since, 0.0)
 
 
 class StreamClient:
@@ -407,7 +396,7 @@ class StreamClient:
     def overview(self) -> Overview:
         """Return how much there is in the stream, and how far its writers are."""
         keys = [self._stream, self._seqs, self._writers, self._leases]
-        now, entries, added, trimmed, overflow, *rest = self._script("overview", keys, [])
+        now, entries, added, trimmed, overflow, newest, *rest = self._script("overview", keys, [])
         rows = [[_text(value) for value in rest[at : at + 4]] for at in range(0, len(rest), 4)]
         return Overview(
             int(now) / 1000,
@@ -415,6 +404,7 @@ class StreamClient:
             max(int(added), int(trimmed)),  # a server that has lost its memory counts on from what is trimmed
             int(overflow),
             {name: _writer_state(*values) for name, *values in rows},
+            _moment(_text(newest)),
         )
 
     def ask(self, *command: Any) -> Any:
@@ -459,18 +449,6 @@ class StreamClient:
         """Return the id of the newest entry; "0-0" where there is none."""
         found = self.look_back("+", 1)
         return _text(found[0][0]) if found else "0-0"
-
-    def backlog(self) -> Backlog:
-        """Tell how far each registered writer is; nothing is changed."""
-        now, added, newest, entries, *rest = self._script(
-            "backlog", [self._stream, self._seqs, self._writers], ()
-        )
-        last, moment = _moment(newest), int(now) / 1000
-        writers = {
-            _text(name): _behind(position, int(added) - int(total), unread, last, moment)
-            for name, position, total, unread in zip(*(iter(rest),) * 4, strict=True)
-        }
-        return Backlog(int(entries), int(added), last, writers)
 
     # -- the stream as a whole ------------------------------------------------------------------
 
@@ -546,6 +524,11 @@ def _change(name: Any, value: Any) -> tuple[str, Change] | None:
     return match and (_text(name), Change(int(match[1]), int(match[2]) / 1000, match[3]))
 
 
+def _moment(entry_id: str) -> float:
+    """When an entry was added, in seconds since the epoch; 0.0 for the id of none."""
+    return int(entry_id.partition("-")[0] or 0) / 1000
+
+
 def _writer_state(value: str, lease: str, unread: str) -> WriterState:
     position, _, total = value.partition(" ")
     _, _, rest = lease.partition(" ")
@@ -555,7 +538,7 @@ def _writer_state(value: str, lease: str, unread: str) -> WriterState:
         int(total) if total.isdecimal() else 0,
         "" if holder == "nobody" else holder.removesuffix(" late"),
         int(ends) / 1000 if ends.isdecimal() else 0.0,
-        int(unread.partition("-")[0]) / 1000 if unread else None,
+        _moment(unread) if unread else None,
     )
 
 
@@ -573,20 +556,6 @@ def _translated(error: Exception) -> Exception:
 
 def _without_credentials(text: str) -> str:
     return _CREDENTIALS.sub("//***@", text)
-
-
-def _behind(position: bytes, records: int, unread: bytes, newest: float, now: float) -> Behind:
-    if not unread:
-        return Behind(_text(position), 0, 0.0, 0.0)
-    oldest = _moment(unread)
-    since = _moment(position) or oldest  # one that has written nothing yet
-    return Behind(_text(position), max(records, 0), max(newest - since, 0.0), max(now - oldest, 0.0))
-
-
-def _moment(entry_id: bytes) -> float:
-    """When an entry was appended, in seconds since the epoch; 0.0 for the id of none."""
-    milliseconds = entry_id.partition(b"-")[0]
-    return int(milliseconds) / 1000 if milliseconds else 0.0
 
 
 def _text(value: Any) -> str:

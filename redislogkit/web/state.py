@@ -8,7 +8,7 @@ from typing import Any
 
 from redislogkit.config import Config
 from redislogkit.errors import RedislogkitError
-from redislogkit.stream.client import StreamClient
+from redislogkit.stream.client import Overview, StreamClient
 
 
 class State:
@@ -31,9 +31,9 @@ class State:
         self._lock = threading.Lock()
 
     def __call__(self) -> dict[str, Any]:
-        """Return ``supervisor`` and ``backlog``, and ``supervisor_error`` and ``backlog_error``."""
+        """Return ``supervisor`` and ``stream``, and ``supervisor_error`` and ``stream_error``."""
         with self._lock:
-            return {**self._supervisor(), **self._backlog()}
+            return {**self._supervisor(), **self._stream()}
 
     def _supervisor(self) -> dict[str, Any]:
         try:
@@ -43,19 +43,27 @@ class State:
         ok = answer.get("ok")
         return {"supervisor": answer if ok else None, "supervisor_error": answer.get("error", "")}
 
-    def _backlog(self) -> dict[str, Any]:
+    def _stream(self) -> dict[str, Any]:
         try:
             if self._client is None:
                 self._client = self._connect()
-            found = self._client.backlog()
+            found = self._client.overview()
         except RedislogkitError as error:
             self.close()
-            return {"backlog": None, "backlog_error": str(error)}
-        writers = {name: behind._asdict() for name, behind in found.writers.items()}
-        return {"backlog": {**found._asdict(), "writers": writers}, "backlog_error": ""}
+            return {"stream": None, "stream_error": str(error)}
+        return {"stream": as_json(found), "stream_error": ""}
 
     def close(self) -> None:
         """Close the connection."""
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def as_json(stream: Overview) -> dict[str, Any]:
+    """Return what the page wants to know of a stream."""
+    writers = {
+        name: {"records": stream.behind(name), "oldest_unread": stream.oldest_unread(name)}
+        for name in stream.writers
+    }
+    return {"entries": stream.entries, "writers": writers}

@@ -17,6 +17,7 @@ from redislogkit.record import Facts
 from redislogkit.view.seen import Seen
 from redislogkit.web import app
 from redislogkit.web.feed import Feed
+from redislogkit.web.state import as_json
 from tests.helpers import status
 from tests.helpers.waiting import wait_until
 
@@ -125,11 +126,9 @@ class ServedPage:
 
 def busy_state() -> dict[str, Any]:
     """Return what supervisor and stream say of themselves on a busy day, as `redislogkit.web.state` has it."""
-    found = status.backlog()
-    writers = {name: behind._asdict() for name, behind in found.writers.items()}
     return {
         "supervisor": status.status(),
         "supervisor_error": "",
-        "backlog": {**found._asdict(), "writers": writers},
-        "backlog_error": "",
+        "stream": as_json(status.stream()),
+        "stream_error": "",
     }

@@ -1,11 +1,11 @@
-"""A supervisor's answer to ``status``, and a stream's backlog, as they are on a busy day."""
+"""A supervisor's answer to ``status``, and a stream's overview, as they are on a busy day."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any, Final
 
-from redislogkit.stream.client import Backlog, Behind
+from redislogkit.stream.client import Overview, WriterState
 
 _STATUS: Final[dict[str, Any]] = {
     "ok": True,
@@ -50,10 +50,10 @@ def status() -> dict[str, Any]:
     return copy.deepcopy(_STATUS)
 
 
-def backlog() -> Backlog:
-    """Return a backlog: one writer has written all, the other has not."""
+def stream() -> Overview:
+    """Return an overview: one writer has written all, the other has not."""
     writers = {
-        "app": Behind("1700000500000-0", 0, 0.0, 0.0),
-        "console@web1": Behind("1700000400000-0", 1_000, 100.0, 99.5),
+        "app": WriterState("1700000500000-0", 90_000, "web1", 1_700_000_510.0, None),
+        "console@web1": WriterState("1700000400000-0", 89_000, "web1", 1_700_000_410.0, 1_700_000_400.5),
     }
-    return Backlog(12, 90_000, 1_700_000_500.0, writers)
+    return Overview(1_700_000_500.0, 12, 90_000, 0, writers, 1_700_000_500.0)

@@ -1027,31 +1027,26 @@ def test_a_server_that_speaks_something_else_is_away(answer):
         one.close()
 
 
-def test_backlog_tells_how_far_each_writer_is(stream):
+def test_the_overview_tells_how_far_each_writer_is_in_time(stream):
     stream.join("app")
-    assert stream.backlog().writers == {"app": ("0-0", 0, 0.0, 0.0)}
     stream.append([an_entry(1, 3)], EPOCH, PLENTY)
     time.sleep(0.002)  # entries of different milliseconds
     stream.append([an_entry(4, 2)], EPOCH, PLENTY)
-    before = stream.backlog()
-    assert (before.entries, before.records) == (2, 5)
-    assert before.writers["app"].records == 5
-    assert 0 < before.writers["app"].seconds <= before.writers["app"].oldest_unread < 60
+    before = stream.overview()
+    assert before.behind("app") == 5
+    assert 0 < before.lag("app") <= before.oldest_unread("app") < 60
     assert 0 <= time.time() - before.newest < 60
 
     token = stream.claim("app", "web1", 60).token
     (first, _), (second, _) = stream.read("app", ">", 10, 0)
     stream.confirm("app", Confirmation(first, 3, {"p": 3}, [first], token))
-    behind = stream.backlog().writers["app"]
-    assert (behind.position, behind.records) == (first.decode(), 2)
-    assert behind.seconds > 0
+    behind = stream.overview()
+    assert behind.behind("app") == 2
+    assert behind.lag("app") > 0
 
     stream.confirm("app", Confirmation(second, 5, {"p": 5}, [second], token))
-    assert stream.backlog().writers["app"] == (second.decode(), 0, 0.0, 0.0)
-
-
-def test_backlog_of_a_stream_that_is_not_there_is_empty(connect):
-    assert connect().backlog() == (0, 0, 0.0, {})
+    after = stream.overview()
+    assert (after.behind("app"), after.lag("app"), after.oldest_unread("app")) == (0, 0.0, 0.0)
 
 
 def test_a_descriptor_that_can_be_read_ends_the_waiting_for_records(stream):

@@ -322,8 +322,8 @@ def test_it_says_so_when_nobody_answers_and_goes_on_when_somebody_does(show):
     state |= {
         "supervisor": None,
         "supervisor_error": "no supervisor runs here",
-        "backlog": None,
-        "backlog_error": "redis is away",
+        "stream": None,
+        "stream_error": "redis is away",
     }
     browser, page = show([], state=lambda: state)
     browser.wait("document.getElementById('supervisor').textContent === 'no supervisor runs here'")

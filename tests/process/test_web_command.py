@@ -60,7 +60,7 @@ def test_records_of_the_stream_and_the_state_are_served_to_who_has_the_token(sta
         assert (found["full"], found["reports"]) == (False, [])
         state = json.loads(_get(address, "api/state", token))
         assert state["supervisor"]["pid"] == supervision.pid
-        assert "app" in state["backlog"]["writers"]
+        assert "app" in state["stream"]["writers"]
         with pytest.raises(OSError, match="401"):
             _get(address, "api/state", "wrong")
         web.send_signal(signal.SIGINT)

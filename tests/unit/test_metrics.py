@@ -74,8 +74,8 @@ def _key(sample: Sample) -> tuple[str, tuple[str, ...]]:
 def scrape() -> Iterator[Callable[..., Scraped]]:
     made: list[Scraped] = []
 
-    def make(status: Any = examples.status, backlog: Any = examples.backlog) -> Scraped:
-        made.append(Scraped(Collector(status, backlog, "0.1.0")))
+    def make(status: Any = examples.status, stream: Any = examples.stream) -> Scraped:
+        made.append(Scraped(Collector(status, stream, "0.1.0")))
         return made[-1]
 
     yield make
@@ -120,7 +120,7 @@ def test_a_scrape_has_every_figure(scrape):
 
 
 def test_names_and_texts_follow_the_conventions():
-    for family in families(examples.status(), examples.backlog(), "1"):
+    for family in families(examples.status(), examples.stream(), "1"):
         assert re.fullmatch(r"redislogkit_[a-z]+(_[a-z]+)*", family.name)
         assert family.documentation.endswith(".")
         assert family.samples, family.name
@@ -132,7 +132,7 @@ def test_what_is_not_known_is_left_out_and_not_zero(scrape):
     def away() -> Any:
         raise ServerAwayError("no")
 
-    values = scrape(backlog=away).values()
+    values = scrape(stream=away).values()
     assert values["redis_up", ()] == 0
     assert not [name for name, _ in values if name.startswith(("lag", "oldest", "stream"))]
     assert values["records_written_total", ("app",)] == 89_000
@@ -177,13 +177,13 @@ def test_an_address_that_is_taken_is_explained():
         with pytest.raises(
             ConfigError, match=f"metrics.listen must be .* got {listen}: Address already in use"
         ):
-            Server(listen, Collector(examples.status, examples.backlog, "1"))
+            Server(listen, Collector(examples.status, examples.stream, "1"))
 
 
 def test_without_prometheus_client_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
     with pytest.raises(ConfigError, match=re.escape("pip install 'redislogkit[metrics]'")):
-        Server("127.0.0.1:0", Collector(examples.status, examples.backlog, "1"))
+        Server("127.0.0.1:0", Collector(examples.status, examples.stream, "1"))
 
 
 def _expressions(tree: Any) -> Iterator[str]:
@@ -199,7 +199,7 @@ def _expressions(tree: Any) -> Iterator[str]:
 
 def test_the_dashboard_asks_for_metrics_and_labels_that_exist():
     known: dict[str, set[str]] = {}
-    for family in families(examples.status(), examples.backlog(), "1"):
+    for family in families(examples.status(), examples.stream(), "1"):
         for sample in family.samples:
             known.setdefault(sample.name, {"job", "instance"}).update(sample.labels)
     expressions = list(_expressions(json.loads(DASHBOARD.read_text())))
@@ -222,6 +222,6 @@ def test_the_dashboard_asks_for_metrics_and_labels_that_exist():
 
 def test_every_metric_is_in_the_documentation():
     page = Path(ROOT, "docs", "metrics.md").read_text()
-    for family in families(examples.status(), examples.backlog(), "1"):
+    for family in families(examples.status(), examples.stream(), "1"):
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
         assert f"`{family.name}{suffix}" in page, family.name

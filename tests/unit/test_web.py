@@ -366,7 +366,7 @@ def test_the_state_says_who_does_not_answer():
     class Broken:
         closed = False
 
-        def backlog(self) -> Any:
+        def overview(self) -> Any:
             raise ServerAwayError("away")
 
         def close(self) -> None:
@@ -384,5 +384,5 @@ def test_the_state_says_who_does_not_answer():
         return {"ok": False, "error": "busy"}
 
     found = State(config, connect, ask)()
-    assert found == {"supervisor": None, "supervisor_error": "busy", "backlog": None, "backlog_error": "away"}
+    assert found == {"supervisor": None, "supervisor_error": "busy", "stream": None, "stream_error": "away"}
     assert broken.closed

@@ -643,7 +643,7 @@ function showState(state) {
   page.skew = state.now - Date.now() / 1000;
   page.failure = state.failure ? `The stream is not followed any more: ${state.failure}` : "";
   if (page.failure) say(page.failure);
-  const children = state.supervisor?.children ?? [], behind = { ...(state.backlog?.writers ?? {}) };
+  const children = state.supervisor?.children ?? [], behind = { ...(state.stream?.writers ?? {}) };
   const writers = children.filter(child => child.kind === "writer").map(child => {
     const group = Object.keys(behind).find(name => name === child.name || name === `${child.name}@${state.supervisor.host}`);
     const lag = group && behind[group];
@@ -660,7 +660,7 @@ function showState(state) {
   for (const [name, lag] of Object.entries(behind)) {
     writers.push(thing(lag.records ? "wait" : "", name, "elsewhere", "", [lag.records ? `${number(lag.records)} behind, oldest ${span(lag.oldest_unread)}` : "has written all"]));
   }
-  fill("writers", writers, state.backlog_error || "No writer is known to the stream.");
+  fill("writers", writers, state.stream_error || "No writer is known to the stream.");
   const others = children.filter(child => child.kind !== "writer").map(child => thing(STATES[child.state] ?? "", child.name, child.pid ? `pid ${child.pid}` : "", child.kind === "shipper" ? `${number(child.shipped ?? 0)} shipped` : "", [
     trouble(child),
     child.kind === "shipper" && child.spool_bytes ? `${count(child.spools, "spool")}, ${bytes(child.spool_bytes)}` : "",
@@ -670,9 +670,9 @@ function showState(state) {
   if (dropped.length) others.push(thing("bad", "dropped", "", "", dropped.map(([cause, records]) => ({ bad: `${number(records)} ${cause.replaceAll("_", " ")}` }))));
   fill("supervisor", others, state.supervisor_error || "It does not answer.");
   $("supervisor-note").textContent = state.supervisor ? `since ${ago(Math.max(state.now - state.supervisor.since, 10))}` : "";
-  const worst = Math.max(0, ...Object.values(state.backlog?.writers ?? {}).map(lag => lag.oldest_unread));
-  if (state.backlog) { page.unwritten.push([state.now, worst]); while (page.unwritten[0]?.[0] < state.now - 330) page.unwritten.shift(); }
-  $("writers-note").textContent = state.backlog ? `${number(state.backlog.entries)} entries in the stream` : "redis does not answer";
+  const worst = Math.max(0, ...Object.values(state.stream?.writers ?? {}).map(lag => lag.oldest_unread));
+  if (state.stream) { page.unwritten.push([state.now, worst]); while (page.unwritten[0]?.[0] < state.now - 330) page.unwritten.shift(); }
+  $("writers-note").textContent = state.stream ? `${number(state.stream.entries)} entries in the stream` : "redis does not answer";
 }
 function rateOf(child, at) {
   const before = page.written.get(child.name);
