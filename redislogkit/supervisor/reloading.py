@@ -46,7 +46,13 @@ class Changes(NamedTuple):
         said += [f"writer {name}: removed" for name in self.removed]
         said += [f"writer {name}: started anew" for name in self.changed]
         said += ["shipper: started anew"] if self.shipper else []
-        return [*said, "metrics: started anew, or ended"] if self.metrics else said
+        listen = self.config.metrics.listen
+        said += (
+            [f"metrics: served at {listen}" if listen else "metrics: no longer served"]
+            if self.metrics
+            else []
+        )
+        return said
 
 
 def compare(old: Config, new: Config) -> Changes:

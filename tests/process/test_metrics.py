@@ -65,8 +65,17 @@ def test_counters_go_on_when_a_child_is_killed(state_dir, reaped, scripts):
     assert second["redislogkit_latency_seconds_count", "app"] >= 2
 
     config = configuration.load(supervision.sections)
-    kinds = {child["kind"]: child["state"] for child in control.ask(config, {"do": "status"})["children"]}
-    assert kinds["metrics"] == "running"
+    supervision.sections["metrics"] = {}
+    supervision.file()
+    assert control.ask(config, {"do": "reload"})["changes"] == ["metrics: no longer served"]
+    wait_until(lambda: "metrics" not in supervision.children(), what="nobody serves the figures")
+    with pytest.raises(OSError):
+        _scrape(address)
+    supervision.sections["metrics"] = {"listen": "127.0.0.1:0"}
+    supervision.file()
+    wait_until(lambda: control.ask(config, {"do": "reload"})["ok"], what="the first reload is carried out")
+    assert _scrape(_address(process))[written] == 150
+    wait_until(lambda: _state(config, "metrics") == "running", what="its state is known")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert process.returncode == 0
@@ -98,3 +107,8 @@ def test_an_address_that_is_taken_hinders_no_record(state_dir, reaped, scripts):
     assert process.returncode == 0  # everything is written
     supervision.wait_complete({"w": 10})
     assert f"metrics.listen must be an address where this host can listen, got {listen}" in said
+
+
+def _state(config: configuration.Config, kind: str) -> str:
+    children = control.ask(config, {"do": "status"})["children"]
+    return next(str(child["state"]) for child in children if child["kind"] == kind)

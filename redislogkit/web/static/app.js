@@ -598,7 +598,7 @@ function showCounts() {
   }
   $("count").textContent = parts.join("  ·  ");
   const waiting = page.pending.length + page.pendingSkipped, jump = $("jump");
-  jump.hidden = page.follow && !page.paused;
+  jump.hidden = (page.follow || isAtEnd()) && !page.paused;
   jump.textContent = page.paused ? `${number(waiting)} new  ·  go on` : "newest ↓";
   document.title = (page.paused ? "⏸ " : "") + page.stream + " – redislogkit";
 }
