@@ -56,7 +56,7 @@ $(VENV)/.stamp-demo: pyproject.toml $(VENV)/.stamp-python
 
 $(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-python
 	@echo "installing redislogkit and its development tools ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd,metrics,web,dev]'
 	@touch $@
 
 $(VENV)/.stamp-bench: pyproject.toml $(VENV)/.stamp-python

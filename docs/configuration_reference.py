@@ -18,6 +18,7 @@ from redislogkit.config_schema import (
     CustomWriterConfig,
     FileWriterConfig,
     FormatterConfig,
+    MetricsConfig,
     ProducerConfig,
     RedisConfig,
     Section,
@@ -44,6 +45,7 @@ SECTIONS: dict[str, type[Section]] = {
     '`[writers.NAME]` with `type = "stderr"`': StderrWriterConfig,
     '`[writers.NAME]` with `type = "custom"`': CustomWriterConfig,
     "`[supervisor]`": SupervisorConfig,
+    "`[metrics]`": MetricsConfig,
 }
 
 

@@ -31,6 +31,7 @@ from redislogkit.commands import (
     supervise,
     tail,
     verify,
+    web,
     writers,
 )
 from redislogkit.errors import RedislogkitError
@@ -52,6 +53,7 @@ COMMANDS: Final[tuple[ModuleType, ...]] = (
     spool,
     verify,
     drill,
+    web,
     completion,
 )
 

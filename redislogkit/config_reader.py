@@ -18,6 +18,7 @@ from redislogkit.config_schema import (
     FileWriterConfig,
     FormatterConfig,
     Level,
+    MetricsConfig,
     ProducerConfig,
     RedisConfig,
     Section,
@@ -96,6 +97,7 @@ class Reader:
             ProducerConfig, tree, "producer", ack="writer" if tree.get("writers") else "stream"
         )
         supervisor = self._section(SupervisorConfig, tree, "supervisor")
+        metrics = self._section(MetricsConfig, tree, "metrics")
         loggers = self._loggers(tree)
         formatters = self._formatters(tree)
         writers = self._writers(tree, formatters)
@@ -107,7 +109,7 @@ class Reader:
             self._refuse_code(writers, tree)
         if self.problems:
             return None
-        assert state_dir and redis and stream and producer and supervisor
+        assert state_dir and redis and stream and producer and supervisor and metrics
         return Config(
             state_dir=state_dir,
             redis=redis,
@@ -117,6 +119,7 @@ class Reader:
             formatters={name: formatter for name, formatter in formatters.items() if formatter},
             writers=writers,
             supervisor=supervisor,
+            metrics=metrics,
             source=source,
         )
 

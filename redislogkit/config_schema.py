@@ -20,6 +20,7 @@ from redislogkit.config_values import (
     DURATION,
     FORMAT,
     LEVEL,
+    LISTEN,
     MODE,
     NAME,
     OPTIONS,
@@ -423,6 +424,19 @@ class SupervisorConfig(Section, frozen=True, kw_only=True):
     ] = None
 
 
+class MetricsConfig(Section, frozen=True, kw_only=True):
+    """Figures for Prometheus, served by a child of the supervisor. Needs the extra `redislogkit[metrics]`."""
+
+    listen: Annotated[
+        str | None,
+        about(
+            "Where `http://HOST:PORT/metrics` is served, as `127.0.0.1:9464`; nowhere by default. Whoever can reach it "
+            "can read the figures, and the names of writers, but no record.",
+            LISTEN,
+        ),
+    ] = None
+
+
 WriterConfig: TypeAlias = (
     FileWriterConfig | TtyWriterConfig | StdoutWriterConfig | StderrWriterConfig | CustomWriterConfig
 )
@@ -443,6 +457,7 @@ class Config(Section, frozen=True, kw_only=True):
     formatters: dict[str, FormatterConfig]
     writers: dict[str, WriterConfig]
     supervisor: SupervisorConfig
+    metrics: MetricsConfig = MetricsConfig()
     source: str | None = None
     """Absolute path of the file, for messages; no part of the digest."""
 
@@ -462,6 +477,6 @@ class Config(Section, frozen=True, kw_only=True):
             ("source", self.source),
             *(
                 (name, getattr(self, name))
-                for name in ("redis", "stream", "producer", "writers", "supervisor")
+                for name in ("redis", "stream", "producer", "writers", "supervisor", "metrics")
             ),
         ]

@@ -58,6 +58,7 @@ _VARIABLE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*)
 _WHEN: Final = re.compile(r"[SMHD]|MIDNIGHT|W[0-6]", re.IGNORECASE)
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9a-f:.]+:[0-9a-f:.]*", re.IGNORECASE)
+_LISTEN: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", re.ASCII)
 
 
 _REFERENCE: Final = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|\w[\w.-]*"
@@ -363,6 +364,19 @@ def check_format(text: str, style: Style) -> None:
         raise RefusedError(f"must be a format of style {style!r} ({reason})") from None
 
 
+def split_listen(listen: str) -> tuple[str, int]:
+    """Return host and port of an address as `LISTEN` has checked it; the host of ``[::1]:80`` is ``::1``."""
+    host, _, port = listen.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _parse_listen(value: Any) -> str:
+    match = _LISTEN.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match[1]) > 65535:
+        raise RefusedError(f"must be {LISTEN.noun}")
+    return str(value)
+
+
 def _parse_datefmt(value: Any) -> str:
     try:
         time.strftime(value, time.gmtime(0))
@@ -474,3 +488,8 @@ NAME: Final = Kind(
     "name", 'of letters, digits, "_", "." and "-" (not first), at most 100 of them', _parse_name
 )
 DATEFMT: Final = Kind("text", "a format of time.strftime", _parse_datefmt)
+LISTEN: Final = Kind(
+    "host:port",
+    'host and port to listen on, such as "127.0.0.1:9464" or "[::1]:9464"',
+    _parse_listen,
+)

@@ -334,9 +334,13 @@ def _new_thread(ident: Any, name: Any) -> bytes:
 
 
 def record_fields(
-    record: logging.LogRecord, pid: int, process_name: str, text: str | None = None
+    record: logging.LogRecord,
+    pid: int,
+    process_name: str,
+    text: str | None = None,
+    more: dict[str, Any] | None = None,
 ) -> tuple[Any, ...]:
-    """Return the fields of ``record``, tag first, ready for `encode_fields`.
+    """Return the fields of ``record``, tag first, ready for `encode_fields`; with ``more`` behind its extras.
 
     Merges the message and renders the exception. Never raises ``Exception``: what can not be rendered
     is replaced by a text that says so.
@@ -348,6 +352,8 @@ def record_fields(
     extra = None
     if len(attributes) != PLAIN_LENGTH or _NEWEST_ATTRIBUTE not in attributes:
         extra = _extras(attributes)
+    if more:
+        extra = {**(extra or {}), **more}
     exc_text = None
     if attributes.get("exc_info") or attributes.get("exc_text"):
         exc_text = render_exception(record)

@@ -3,7 +3,7 @@
 Theory of operation. `install` makes every plain logger of this process, and those that come, one of ours, which differs
 in these five methods only. A call looks whether anything could notice that no record is made: a filter, another
 handler on the way, ``extra`` or another keyword, a replaced record factory, a patched method of the logger, its class
-or the handler, a message that is no ``str``. Then, and whenever anything is out of the ordinary, it takes the way of
+or the handler, a message that is no ``str``, a span of OpenTelemetry around it. Then, and whenever anything is out of the ordinary, it takes the way of
 the stdlib, as if it were its method: its code claims the stdlib's file name and line, so that whoever looks for the
 caller in the stack (as ``Logger.findCaller`` does) passes over it, and a traceback reads the same. Otherwise it encodes
 what a writer needs straight from the call.
@@ -32,6 +32,7 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any, Final, cast
 
 from redislogkit import record
+from redislogkit.producer import tracing
 from redislogkit.producer.handler import SpoolHandler
 
 _Logger: Final = logging.Logger
@@ -88,6 +89,8 @@ _encode_into: Final = record.encode_into
 _get_frame: Final = sys._getframe
 _get_ident: Final = threading.get_ident
 _modules: Final = sys.modules
+_TRACING: Final = tracing.API
+_is_traced: Final = tracing.is_traced
 
 
 def _fork_guard() -> mmap.mmap:
@@ -224,6 +227,7 @@ def _method(level: int, name: str) -> Any:  # noqa: C901, PLR0915 - see the docs
                 or _of_filterer["filter"] is not _filter
                 or not _record_is_stock()
                 or (_HAS_TASKS and _in_task())
+                or (_TRACING in _modules and _is_traced())
             )
         except (AttributeError, KeyError):
             ordinary = stale = known = True

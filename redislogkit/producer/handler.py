@@ -24,7 +24,7 @@ from redislogkit import identity, launch, record, terminal
 from redislogkit.config import Config
 from redislogkit.errors import SpoolError
 from redislogkit.levels import NAME as LEVELS
-from redislogkit.producer import leftover, levels
+from redislogkit.producer import leftover, levels, tracing
 from redislogkit.spool import doorbell
 from redislogkit.spool.producer_end import ProducerEnd, SpoolSettings
 
@@ -234,11 +234,13 @@ class SpoolHandler(logging.Handler):
         """
         created: Any = None
         try:
-            fields = None
-            if self.formatter is None and self._own_shipper is None:
+            fields = more = None
+            if _TRACING in _modules:
+                more = _traced_fields(record)
+            if self.formatter is None and self._own_shipper is None and more is None:
                 fields = _plain_fields(record, self._pid, self._process_name)
             if fields is None:
-                fields = self._fields(record)
+                fields = self._fields(record, more)
             if fields is None:
                 return
             payload: Any = bytearray()  # as in `record.encode_fields`; as good as bytes to the spool
@@ -260,7 +262,7 @@ class SpoolHandler(logging.Handler):
             except (RecursionError, MemoryError):  # the record is stored: no second try
                 pass
 
-    def _fields(self, record: logging.LogRecord) -> tuple[Any, ...] | None:
+    def _fields(self, record: logging.LogRecord, more: dict[str, Any] | None) -> tuple[Any, ...] | None:
         """Return the fields of any record; None for what the thread that ships has logged."""
         # A replaced record factory may leave out anything; in the dictionary that is no error.
         attributes = record.__dict__
@@ -268,7 +270,7 @@ class SpoolHandler(logging.Handler):
             self._identify(attributes)
         elif self._own_shipper is not None and attributes.get("thread") == self._own_shipper.ident:
             return None
-        return _any_fields(record, self._pid, self._process_name, self._text(record))
+        return _any_fields(record, self._pid, self._process_name, self._text(record), more)
 
     def _cut_down(self, fields: tuple[Any, ...]) -> bytes:
         """Encode a record that is too large for the spool with its texts cut."""
@@ -481,6 +483,9 @@ _any_fields = record.record_fields
 _plain_fields = record.plain_fields
 _encode_into = record.encode_into
 _encode_anything = record.encode_fields
+_modules: Final = sys.modules
+_TRACING: Final = tracing.API
+_traced_fields = tracing.fields
 #: Of a record for which there was no memory. When it was is not known any more.
 _NO_MEMORY: Final = record.encode(record.unreadable("there was no memory for it"))
 _safe_str = record.safe_str

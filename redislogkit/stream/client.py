@@ -126,10 +126,25 @@ class Overview(NamedTuple):
     overflow: int
     """Records that were ever dropped from the stream, for want of a writer."""
     writers: dict[str, WriterState]
+    newest: float = 0.0
+    """When the newest entry was added, by the same clock; 0.0: there has been none."""
 
     def behind(self, writer: str) -> int:
         """Items that ``writer`` has not written yet."""
         return max(self.added - self.writers[writer].total, 0)
+
+    def lag(self, writer: str) -> float:
+        """Seconds from the newest entry that ``writer`` has written to the newest one; 0.0 when it has written all."""
+        state = self.writers[writer]
+        if state.unread_since is None:
+            return 0.0
+        since = _moment(state.position) or state.unread_since  # one that has written nothing yet
+        return max(self.newest - since, 0.0)
+
+    def oldest_unread(self, writer: str) -> float:
+        """Age in seconds of the oldest entry that ``writer`` has not written; 0.0 when it has written all."""
+        since = self.writers[writer].unread_since
+        return 0.0 if since is None else max(self.now - since, 0.0)
 
 
 class StreamClient:
@@ -381,7 +396,7 @@ class StreamClient:
     def overview(self) -> Overview:
         """Return how much there is in the stream, and how far its writers are."""
         keys = [self._stream, self._seqs, self._writers, self._leases]
-        now, entries, added, trimmed, overflow, *rest = self._script("overview", keys, [])
+        now, entries, added, trimmed, overflow, newest, *rest = self._script("overview", keys, [])
         rows = [[_text(value) for value in rest[at : at + 4]] for at in range(0, len(rest), 4)]
         return Overview(
             int(now) / 1000,
@@ -389,6 +404,7 @@ class StreamClient:
             max(int(added), int(trimmed)),  # a server that has lost its memory counts on from what is trimmed
             int(overflow),
             {name: _writer_state(*values) for name, *values in rows},
+            _moment(_text(newest)),
         )
 
     def ask(self, *command: Any) -> Any:
@@ -508,6 +524,11 @@ def _change(name: Any, value: Any) -> tuple[str, Change] | None:
     return match and (_text(name), Change(int(match[1]), int(match[2]) / 1000, match[3]))
 
 
+def _moment(entry_id: str) -> float:
+    """When an entry was added, in seconds since the epoch; 0.0 for the id of none."""
+    return int(entry_id.partition("-")[0] or 0) / 1000
+
+
 def _writer_state(value: str, lease: str, unread: str) -> WriterState:
     position, _, total = value.partition(" ")
     _, _, rest = lease.partition(" ")
@@ -517,7 +538,7 @@ def _writer_state(value: str, lease: str, unread: str) -> WriterState:
         int(total) if total.isdecimal() else 0,
         "" if holder == "nobody" else holder.removesuffix(" late"),
         int(ends) / 1000 if ends.isdecimal() else 0.0,
-        int(unread.partition("-")[0]) / 1000 if unread else None,
+        _moment(unread) if unread else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""What runs in a child of the supervisor: the server, the shipper, or one writer.
+"""What runs in a child of the supervisor: the server, the shipper, one writer, or who serves the figures.
 
 A child is forked from the supervisor, which has one thread, no connection, and all modules loaded already; it
 first closes what it has inherited. It beats over its pipe with its status and does what it is told there. Signals
@@ -30,6 +30,7 @@ from redislogkit.supervisor import title
 SERVER: Final = "server"
 SHIPPER: Final = "shipper"
 WRITER: Final = "writer"
+METRICS: Final = "metrics"
 
 #: Exit code of a child that can not do its work as configured; starting it again soon is no use.
 EXIT_REFUSED: Final = 78
@@ -61,6 +62,12 @@ class ServerStatus(NamedTuple):
     """What the supervisor wants to know about the embedded server."""
 
     error: str
+
+
+class MetricsStatus(NamedTuple):
+    """What the supervisor wants to know about who serves the figures: only that it lives."""
+
+    error: str = ""
 
 
 class Link:
@@ -185,7 +192,7 @@ def _part(kind: str) -> Callable[[Config, str, Link, float], int]:
         return _serve
     from redislogkit.supervisor import parts
 
-    return parts.ship if kind == SHIPPER else parts.write
+    return {SHIPPER: parts.ship, WRITER: parts.write, METRICS: parts.serve_metrics}[kind]
 
 
 def _serve(config: Config, _name: str, link: Link, _drain_timeout: float) -> int:

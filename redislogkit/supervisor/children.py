@@ -29,6 +29,7 @@ from redislogkit.config import Config
 from redislogkit.supervisor import child
 from redislogkit.supervisor.child import ChildSpec
 from redislogkit.supervisor.restarts import SET_ASIDE_PAUSE, STABLE_AFTER, Restarts
+from redislogkit.supervisor.totals import Totals
 
 #: Seconds that a child may take to finish its work.
 DRAIN_TIMEOUT: Final = 10.0
@@ -63,6 +64,7 @@ class Child:
         self.connection: Connection | None = None
         self.status: Mapping[str, Any] = {}
         """What it has said with its last sign of life."""
+        self.totals = Totals()
         self.unfinished = False
         """It was told to drain and could not finish."""
         self.gone = False
@@ -109,6 +111,7 @@ class Child:
     def start(self, leave_behind: Callable[[], None]) -> None:
         """Fork the process, which calls ``leave_behind`` first. A system without room counts as a failure."""
         self.status = {}
+        self.totals.begin()
         self.total_restarts += bool(self._started)
         self._told = ""
         self._started = time.monotonic()
@@ -138,6 +141,7 @@ class Child:
                 kind, content = self.connection.recv()
                 if kind == "beat":
                     self._last_beat, self.status = time.monotonic(), content
+                    self.totals.note(content)
                 else:
                     self._pass_on(content)
         except (EOFError, OSError):
@@ -322,22 +326,21 @@ class Child:
             "error": status.pop("error", ""),
         }
         if self.spec.kind == child.SHIPPER:
-            names = ("producers", "spools", "outstanding", "shipped", "spool_bytes")
+            names = ("producers", "spools", "outstanding", "spool_bytes")
             found |= {name: status.get(name, 0) for name in names}
+            found["shipped"] = self.totals.number("shipped")
         elif self.spec.kind == child.WRITER:
             found |= self._writer_facts(status)
         return found
 
     def _writer_facts(self, status: Mapping[str, Any]) -> dict[str, Any]:
-        from redislogkit.writers.latency import Ages
-
         return {
             "type": writer_type(self.config, self.spec.name),
-            **{name: status.get(name, 0) for name in ("written", "bytes", "rotations", "rejected")},
+            **{name: self.totals.number(name) for name in ("written", "bytes", "rotations", "rejected")},
             "position": status.get("position", ""),
             "last_write": status.get("last_write"),
-            "skipped": dict(status.get("skipped", ())),
-            "latency": Ages(*status.get("latency", ())).as_json(),
+            "skipped": self.totals.by_cause("skipped"),
+            "latency": self.totals.ages().as_json(),
         }
 
 

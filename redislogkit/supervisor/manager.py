@@ -66,7 +66,10 @@ _BEHIND: Final = {
     child.SHIPPER: (child.WRITER, child.SERVER),
     child.WRITER: (child.SERVER,),
     child.SERVER: (),
+    child.METRICS: (),
 }
+#: In which order they stop. Who waits for a long drain can see it in the figures.
+_ORDER: Final = (child.SHIPPER, child.WRITER, child.SERVER, child.METRICS)
 
 
 class Manager:
@@ -107,6 +110,8 @@ class Manager:
         specs += [ChildSpec(child.WRITER, name) for name in config.writers]
         if address.is_embedded(config):
             specs.insert(0, ChildSpec(child.SERVER, child.SERVER))
+        if config.metrics.listen is not None:
+            specs.append(ChildSpec(child.METRICS, child.METRICS))
         self._children = [Child(spec, config, report) for spec in specs]
         self._shipper = next(each for each in self._children if each.spec.kind == child.SHIPPER)
         self._changing: Iterator[None] | None = None
@@ -155,7 +160,8 @@ class Manager:
                     break
                 if self._is_replaced():
                     return EXIT_UNWRITTEN
-            unwritten = any(each.unfinished or each.restarts.set_aside for each in self._children)
+            writing = [each for each in self._children if each.spec.kind != child.METRICS]
+            unwritten = any(each.unfinished or each.restarts.set_aside for each in writing)
             return EXIT_UNWRITTEN if unwritten else EXIT_OK
         finally:
             for each in self._children:
@@ -269,7 +275,7 @@ class Manager:
             "config_error": self._config_error,
             "reloading": self._changing is not None,
             "launched": self._launched,
-            "dropped": dict(self._shipper.status.get("dropped", ())),
+            "dropped": self._shipper.totals.by_cause("dropped"),
             "children": [each.facts() for each in self._children],
         }
 
@@ -381,6 +387,24 @@ class Manager:
         for name in changes.added:
             self._children.append(Child(ChildSpec(child.WRITER, name), self._config, self._report))
 
+        if changes.metrics:
+            yield from self._renew_metrics()
+
+    def _renew_metrics(self) -> Iterator[None]:
+        """Serve the figures where they are to be served now, if anywhere."""
+        wanted = self._config.metrics.listen is not None
+        there = [each for each in self._children if each.spec.kind == child.METRICS]
+        for each in there:
+            each.gone = not wanted
+            each.forget()
+            each.leave(child.END, KILL_AFTER)
+        while any(each.leaving for each in there):
+            yield
+        self._children = [each for each in self._children if not each.gone]
+        if wanted and not there:
+            spec = ChildSpec(child.METRICS, child.METRICS)
+            self._children.append(Child(spec, self._config, self._report))
+
     def _time_to_leave(self, each: Child) -> float:
         others = [other for other in self._children if other.spec.kind in _BEHIND[each.spec.kind]]
         hindered = any(other.hindered for other in (each, *others))
@@ -442,7 +466,7 @@ class Manager:
         self._report("draining")
         self._notifier.stopping()
         self._changing = None
-        for kind in (child.SHIPPER, child.WRITER, child.SERVER):
+        for kind in _ORDER:
             self._stop_children(kind)
 
     def _stop_children(self, kind: str) -> None:
@@ -498,7 +522,7 @@ class Manager:
         return True
 
     def _stages(self) -> Iterator[Callable[[], None]]:
-        for kind in (child.SHIPPER, child.WRITER, child.SERVER):
+        for kind in _ORDER:
             yield lambda kind=kind: self._stop_children(kind)  # type: ignore[misc]
         yield self._deafen
 

@@ -1,4 +1,4 @@
-"""The parts that need redis: the shipper and the writers, as children run them."""
+"""The parts that need redis: shipper, writers and who serves the figures, as children run them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redislogkit.spool.doorbell import Doorbell
 from redislogkit.stream import address
 from redislogkit.stream.client import TIMEOUT, StreamClient
 from redislogkit.supervisor import code
-from redislogkit.supervisor.child import EXIT_UNFINISHED, ROTATE, Link
+from redislogkit.supervisor.child import EXIT_UNFINISHED, ROTATE, Link, MetricsStatus
 from redislogkit.writers import index
 from redislogkit.writers.base import LEASE, Destination, Writer
 from redislogkit.writers.checkpoint import Checkpoint
@@ -96,6 +96,17 @@ def _is_stopping(link: Link, destination: Destination) -> bool:
         if isinstance(destination, FileDestination):
             destination.rotate_soon() if errand == ROTATE else destination.reopen_soon()
     return stopping
+
+
+def serve_metrics(config: Config, _name: str, link: Link, _drain_timeout: float) -> int:
+    """Serve the figures; return the exit code. Raises ``ConfigError`` where that can not be done."""
+    from redislogkit.metrics import server as metrics  # http.server, which nobody else needs
+
+    assert config.metrics.listen is not None
+    server = metrics.Server(config.metrics.listen, metrics.collector(config))
+    link.report(f"figures are at {server.url}")
+    server.run(link.stopping, lambda: link.beat(MetricsStatus()), link.fileno())
+    return 0
 
 
 def _connector(config: Config) -> Callable[[], StreamClient]:

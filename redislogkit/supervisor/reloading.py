@@ -32,6 +32,8 @@ class Changes(NamedTuple):
     """Those of the changed ones that read the stream under another name now."""
     shipper: bool
     """The shipper goes by other settings."""
+    metrics: bool
+    """The figures are served elsewhere, or no longer, or for the first time."""
     moved: bool
     """The stream is reached by another url."""
 
@@ -43,7 +45,14 @@ class Changes(NamedTuple):
         said += [f"writer {name}: added" for name in self.added]
         said += [f"writer {name}: removed" for name in self.removed]
         said += [f"writer {name}: started anew" for name in self.changed]
-        return [*said, "shipper: started anew"] if self.shipper else said
+        said += ["shipper: started anew"] if self.shipper else []
+        listen = self.config.metrics.listen
+        said += (
+            [f"metrics: served at {listen}" if listen else "metrics: no longer served"]
+            if self.metrics
+            else []
+        )
+        return said
 
 
 def compare(old: Config, new: Config) -> Changes:
@@ -58,6 +67,7 @@ def compare(old: Config, new: Config) -> Changes:
         changed=tuple(n for n in both if _goes_by(old, _writer(n)) != _goes_by(config, _writer(n))),
         regrouped=tuple(n for n in both if address.group(old, n) != address.group(config, n)),
         shipper=_goes_by(old, _SHIPPER) != _goes_by(config, _SHIPPER),
+        metrics=_goes_by(old, _METRICS) != _goes_by(config, _METRICS),
         moved=old.redis != config.redis,
     )
 
@@ -79,6 +89,8 @@ def _possible(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
 
 _SHIPPER = ChildSpec(child.SHIPPER, child.SHIPPER)
 
+_METRICS = ChildSpec(child.METRICS, child.METRICS)
+
 
 def _writer(name: str) -> ChildSpec:
     return ChildSpec(child.WRITER, name)
@@ -89,6 +101,8 @@ def _goes_by(config: Config, spec: ChildSpec) -> tuple[Any, ...]:
     patience = min(TIMEOUT, config.supervisor.heartbeat_timeout / 4)
     if spec.kind == child.WRITER:
         return (config.redis, patience, config.writers[spec.name])
+    if spec.kind == child.METRICS:
+        return (config.redis, config.metrics) if config.metrics.listen else ()
     producer = config.producer
     return (
         config.redis,

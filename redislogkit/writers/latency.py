@@ -22,6 +22,11 @@ class Ages(NamedTuple):
         counts = self.counts
         return Ages((*counts[:place], counts[place] + 1, *counts[place + 1 :]), self.sum + seconds)
 
+    def plus(self, other: Ages) -> Ages:
+        """Return these and those of ``other``."""
+        counts = tuple(mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True))
+        return Ages(counts, self.sum + other.sum)
+
     def as_json(self) -> dict[str, Any]:
         """``{"buckets": [[bound in seconds, cumulative count], ...], "sum": seconds, "count": all}``."""
         buckets, total = [], 0

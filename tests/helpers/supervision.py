@@ -86,7 +86,7 @@ class Supervision:
     def roles(self) -> int:
         """How many children there are when all is well."""
         embedded = bool(self.sections.get("redis", {}).get("url", "embedded://") == "embedded://")
-        return 1 + embedded + len(self.sections["writers"])
+        return 1 + embedded + len(self.sections["writers"]) + ("metrics" in self.sections)
 
     @property
     def pid(self) -> int:

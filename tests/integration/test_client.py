@@ -1027,6 +1027,28 @@ def test_a_server_that_speaks_something_else_is_away(answer):
         one.close()
 
 
+def test_the_overview_tells_how_far_each_writer_is_in_time(stream):
+    stream.join("app")
+    stream.append([an_entry(1, 3)], EPOCH, PLENTY)
+    time.sleep(0.002)  # entries of different milliseconds
+    stream.append([an_entry(4, 2)], EPOCH, PLENTY)
+    before = stream.overview()
+    assert before.behind("app") == 5
+    assert 0 < before.lag("app") <= before.oldest_unread("app") < 60
+    assert 0 <= time.time() - before.newest < 60
+
+    token = stream.claim("app", "web1", 60).token
+    (first, _), (second, _) = stream.read("app", ">", 10, 0)
+    stream.confirm("app", Confirmation(first, 3, {"p": 3}, [first], token))
+    behind = stream.overview()
+    assert behind.behind("app") == 2
+    assert behind.lag("app") > 0
+
+    stream.confirm("app", Confirmation(second, 5, {"p": 5}, [second], token))
+    after = stream.overview()
+    assert (after.behind("app"), after.lag("app"), after.oldest_unread("app")) == (0, 0.0, 0.0)
+
+
 def test_a_descriptor_that_can_be_read_ends_the_waiting_for_records(stream):
     stream.join("app")
     reading, writing = os.pipe()

@@ -37,6 +37,8 @@ def overrides(path: Path, folder: str, server_url: str, stream_name: str) -> dic
     """What a test can not leave as it is in a file: places, and a server elsewhere."""
     tree = tomli.loads(path.read_text())
     changed: dict[str, object] = {"state_dir": folder}
+    if "metrics" in tree:
+        changed["metrics.listen"] = "127.0.0.1:0"
     if not tree.get("redis", {}).get("url", "embedded://").startswith("embedded://"):
         changed |= {"redis.url": server_url, "stream.name": stream_name}
     for name, writer in tree["writers"].items():
@@ -83,7 +85,7 @@ def test_records_arrive_in_the_files_of_the_configuration(path, state_dir, scrip
 def test_a_supervisor_in_the_foreground_takes_the_file(path, state_dir, reaped, monkeypatch):
     # Where the file names a server elsewhere there is none here: it waits for one, and ends when told to.
     monkeypatch.setenv("REDIS_HOST", "127.0.0.1")
-    text = path.read_text().replace("/var/log", state_dir).replace(":6379", ":1")
+    text = path.read_text().replace("/var/log", state_dir).replace(":6379", ":1").replace(":9464", ":0")
     state = f'state_dir = "{state_dir}"\n'
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith("state_dir")]
     copy = Path(state_dir, path.name)

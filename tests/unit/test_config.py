@@ -32,7 +32,13 @@ from redislogkit.config import (
     to_bytes,
 )
 from redislogkit.config_explain import key_lines
-from redislogkit.config_schema import ProducerConfig, RedisConfig, StreamConfig, SupervisorConfig
+from redislogkit.config_schema import (
+    MetricsConfig,
+    ProducerConfig,
+    RedisConfig,
+    StreamConfig,
+    SupervisorConfig,
+)
 from redislogkit.config_values import RefusedError, expand, redact
 from redislogkit.errors import ConfigError, CorruptDataError
 from redislogkit.selection import selects
@@ -337,8 +343,8 @@ colour = 1
 def test_every_problem_of_a_file_is_reported_at_once(toml):
     assert problems(toml(WRONG)) == [
         (
-            "log.toml:2: partitions: unknown key 'partitions'; known here: formatters, loggers, producer, redis, "
-            "state_dir, stream, supervisor, version, writers"
+            "log.toml:2: partitions: unknown key 'partitions'; known here: formatters, loggers, metrics, producer, "
+            "redis, state_dir, stream, supervisor, version, writers"
         ),
         (
             "log.toml:4: producer.level: must be the name of a level or a number >= 0, got 'DEBG'; "
@@ -483,6 +489,10 @@ def test_the_error_shows_all_problems_and_can_be_pickled(toml):
         ("supervisor.max_restarts", -1, "must be >= 0"),
         ("supervisor.restart_window", 0, "must be > 0"),
         ("supervisor.heartbeat_timeout", 1, "must be >= 2"),
+        ("metrics.listen", 9464, 'must be host and port to listen on, such as "127.0.0.1:9464"'),
+        ("metrics.listen", ":9464", "must be host and port"),
+        ("metrics.listen", "localhost:65536", "must be host and port"),
+        ("metrics.listen", "::1:80", 'or "[::1]:9464"'),
         (
             "writers.app",
             {"type": "stdout"},
@@ -620,6 +630,7 @@ def test_no_value_of_any_key_raises_anything_else():
             ("writers.app", FileWriterConfig),
             ("writers.tty", TtyWriterConfig),
             ("supervisor", SupervisorConfig),
+            ("metrics", MetricsConfig),
         )
         for key in schema.__struct_fields__
     ]
@@ -1005,6 +1016,7 @@ def test_the_full_file_names_every_key():
         ("stream", StreamConfig),
         ("producer", ProducerConfig),
         ("supervisor", SupervisorConfig),
+        ("metrics", MetricsConfig),
     ):
         assert set(tree[name]) == set(schema.__struct_fields__)
 
@@ -1037,7 +1049,17 @@ def test_the_page_holds_the_reference_of_the_schema():
 
 def test_every_key_is_described_in_the_reference():
     module = reference()
-    resolved = {"redis", "stream", "producer", "loggers", "formatters", "writers", "supervisor", "source"}
+    resolved = {
+        "redis",
+        "stream",
+        "producer",
+        "loggers",
+        "formatters",
+        "writers",
+        "supervisor",
+        "metrics",
+        "source",
+    }
     for title, schema in module.SECTIONS.items():
         table = module.reference().split(f"### {title}\n")[1].split("###")[0]
         documented = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")}
