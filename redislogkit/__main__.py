@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Final, NoReturn
 
 from redislogkit.commands import (
+    cat,
     check,
     common,
     completion,
@@ -24,8 +25,10 @@ from redislogkit.commands import (
     level,
     rotate,
     schema,
+    spool,
     status,
     supervise,
+    tail,
     verify,
     writers,
 )
@@ -42,6 +45,9 @@ COMMANDS: Final[tuple[ModuleType, ...]] = (
     level,
     rotate,
     writers,
+    tail,
+    cat,
+    spool,
     verify,
     drill,
     completion,

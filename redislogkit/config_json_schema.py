@@ -16,12 +16,16 @@ from redislogkit.config_explain import choices
 from redislogkit.config_reader import DEFAULT_LOGGERS, WRITERS, kind_of
 from redislogkit.config_schema import VERSION, Config, FormatterConfig, Section
 from redislogkit.config_values import (
+    CALLABLE,
+    COLORS,
     DURATION,
     LEVEL,
     LEVEL_NAMES,
     MODE,
     NAME,
+    OPTIONS,
     PATTERNS,
+    REDACT,
     SIZE,
     SIZE_UNITS,
     TIME_UNITS,
@@ -54,9 +58,13 @@ _KINDS: Final[Mapping[Kind, list[Schema]]] = {
     NAME: [{"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"}],
     URL: [{"type": "string", "pattern": "^(embedded|rediss?|unix)://"}],
     PATTERNS: [_TEXTS],
+    REDACT: [_TEXTS],
+    CALLABLE: [_TEXT],
+    COLORS: [{"type": "object", "additionalProperties": _TEXT}],
+    OPTIONS: [{"type": "object"}],
 }
 #: These take a variable as they take any text, or in their items.
-_ANY_TEXT: Final = frozenset([LEVEL, PATTERNS])
+_ANY_TEXT: Final = frozenset([LEVEL, PATTERNS, REDACT, CALLABLE, COLORS, OPTIONS])
 _BOUNDS: Final = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 
 
@@ -88,7 +96,7 @@ def _field(field: msgspec.structs.FieldInfo) -> Schema:
     bare = _bare(field.type)
     if isinstance(bare, type) and issubclass(bare, Section) and bare is not FormatterConfig:
         return {"description": bare.__doc__, **_object(bare)}
-    if get_origin(bare) is dict:
+    if field.name in ("loggers", "formatters", "writers") and get_origin(bare) is dict:
         return _tables(field.name, get_args(bare)[1])
     made = _described(field.type, _value(field.type, bare))
     default = _default(field)

@@ -59,6 +59,19 @@ class OwnShipper(Protocol):
         """The process ends: remove what would be left of it on disk, the doorbell."""
 
 
+_muted = False
+
+
+def mute() -> None:
+    """Have no handler of this process take anything any more: it writes what others have logged.
+
+    What runs there may well call ``configure()``, as its module does everywhere.
+    """
+    global _muted
+    _muted = True
+    SpoolHandler.handle = lambda self, record: False  # type: ignore[method-assign]
+
+
 class SpoolHandler(logging.Handler):
     """Puts records into the spool; the supervisor ships them.
 
@@ -109,7 +122,7 @@ class SpoolHandler(logging.Handler):
             # Now and not in the first logging call, which may come under anybody's lock.
             importlib.import_module(_THREAD_MODULE)
         before = "" if follows is None else follows._end.producer
-        if launch.needs_supervisor(self.config):
+        if launch.needs_supervisor(self.config) and not _muted:
             launch.check(self.config, apart_from=before)
         # Only now: ``logging`` must not learn of a handler that could not be made.
         super().__init__(self.config.producer.level if level is None else level)
@@ -128,7 +141,7 @@ class SpoolHandler(logging.Handler):
         _handlers.add(self)
         # Not looked at yet: ``dictConfig`` sets the levels of loggers when it has made the handlers.
         levels.follow(self.levels_path)
-        if self.config.supervisor.autostart and launch.needs_supervisor(self.config):
+        if self.config.supervisor.autostart and launch.needs_supervisor(self.config) and not _muted:
             self._start_supervisor(before)
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -134,15 +134,7 @@ class Header:
     def facts(self) -> record.Facts:
         """Read the producer's facts. Raises ``CorruptDataError``."""
         assert self._map is not None
-        length, crc = _FACTS_HEAD.unpack_from(self._map, _FACTS_AT)
-        start = _FACTS_AT + _FACTS_HEAD.size
-        encoded = self._map[start : start + length]
-        if len(encoded) != length or zlib.crc32(encoded) != crc:
-            raise CorruptDataError("the facts in the header of a spool are damaged")
-        try:
-            return record.decode_facts(encoded)
-        except ValueError as error:
-            raise CorruptDataError(f"the facts in the header of a spool are damaged: {error}") from error
+        return facts_in(self._map)
 
     def try_lock(self) -> bool:
         """Take the producer's lock; True means that the producer is dead (or has closed its descriptors)."""
@@ -181,6 +173,19 @@ class Header:
                 self.close()
             else:
                 leaked.append(self)
+
+
+def facts_in(page: bytes | mmap.mmap) -> record.Facts:
+    """Return the facts in the bytes of a page. Raises ``CorruptDataError``."""
+    length, crc = _FACTS_HEAD.unpack_from(page, _FACTS_AT)
+    start = _FACTS_AT + _FACTS_HEAD.size
+    encoded = page[start : start + length]
+    if len(encoded) != length or zlib.crc32(encoded) != crc:
+        raise CorruptDataError("the facts in the header of a spool are damaged")
+    try:
+        return record.decode_facts(encoded)
+    except ValueError as error:
+        raise CorruptDataError(f"the facts in the header of a spool are damaged: {error}") from error
 
 
 #: Pages and maps whose descriptors somebody else closed: closing them could close a stranger's file.

@@ -96,6 +96,10 @@ class Confirmation(NamedTuple):
     """Fencing token of the writer's lease."""
 
 
+class WokenError(Exception):
+    """There is something else to do than to wait for records."""
+
+
 class WriterState(NamedTuple):
     """How far a registered writer has come."""
 
@@ -126,10 +130,6 @@ class Overview(NamedTuple):
     def behind(self, writer: str) -> int:
         """Items that ``writer`` has not written yet."""
         return max(self.added - self.writers[writer].total, 0)
-
-
-class WokenError(Exception):
-    """There is something else to do than to wait for records."""
 
 
 class StreamClient:
@@ -414,6 +414,26 @@ class StreamClient:
         """The stream and the keys beside it, without those of single writers."""
         return (self._stream, self._seqs, self._writers, self._leases, self._levels)
 
+    def look(self, after: str, count: int, block: float = 0.0) -> list[RawEntry]:
+        """Return up to ``count`` entries behind the id ``after`` ("0-0": from the first one on).
+
+        Where there are none, waits up to ``block`` seconds for one; 0: not at all.
+        """
+        command = ["XREAD", "COUNT", count, *_blocking(block), "STREAMS", self._stream, after]
+        found = self._call(*command) or [[b"", []]]
+        return [(entry_id, _pairs(fields)) for entry_id, fields in found[0][1]]
+
+    def look_back(self, before: str, count: int) -> list[RawEntry]:
+        """Return up to ``count`` entries before the id ``before`` ("+": from the newest one on), newest first."""
+        end = before if before == "+" else f"({before}"
+        found = self._call("XREVRANGE", self._stream, end, "-", "COUNT", count)
+        return [(entry_id, _pairs(fields)) for entry_id, fields in found or ()]
+
+    def newest_id(self) -> str:
+        """Return the id of the newest entry; "0-0" where there is none."""
+        found = self.look_back("+", 1)
+        return _text(found[0][0]) if found else "0-0"
+
     # -- the stream as a whole ------------------------------------------------------------------
 
     def delete_stream(self) -> None:
@@ -468,6 +488,10 @@ def _pool(url: str, timeout: float) -> redis.ConnectionPool:
 def _texts(groups: Iterable[Iterable[object]]) -> bytes:
     """One argument for many values: to the client library, each one by itself costs 3 us."""
     return msgspec.json.encode([str(value) for group in groups for value in group])
+
+
+def _blocking(seconds: float) -> tuple[Any, ...]:
+    return ("BLOCK", max(1, int(seconds * 1000))) if seconds > 0 else ()
 
 
 def _pairs(fields: Any) -> dict[bytes, bytes]:

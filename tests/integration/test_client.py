@@ -1027,6 +1027,18 @@ def test_a_server_that_speaks_something_else_is_away(answer):
         one.close()
 
 
+def test_a_descriptor_that_can_be_read_ends_the_waiting_for_records(stream):
+    stream.join("app")
+    reading, writing = os.pipe()
+    try:
+        threading.Timer(0.05, os.write, [writing, b"."]).start()
+        with pytest.raises(client.WokenError):
+            stream.read("app", ">", 10, 60.0, (reading,))
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 # -- levels -----------------------------------------------------------------------------------------
 
 
@@ -1080,15 +1092,3 @@ def test_levels_that_can_not_be_read_are_none(stream, command, stream_name):
     command("SET", f"{{{stream_name}}}:redislogkit:levels", "x")
     assert stream.levels() is None
     stream.ping()
-
-
-def test_a_descriptor_that_can_be_read_ends_the_waiting_for_records(stream):
-    stream.join("app")
-    reading, writing = os.pipe()
-    try:
-        threading.Timer(0.05, os.write, [writing, b"."]).start()
-        with pytest.raises(client.WokenError):
-            stream.read("app", ">", 10, 60.0, (reading,))
-    finally:
-        os.close(reading)
-        os.close(writing)
