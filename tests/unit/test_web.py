@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from redislogkit import config as configuration
-from redislogkit.errors import ConfigError, ServerAwayError
+from redislogkit.errors import ConfigError, RedislogkitError, ServerAwayError
 from redislogkit.stream.client import StreamClient
 from redislogkit.view.filter import Filter
 from redislogkit.web import app, feed
@@ -140,7 +140,7 @@ class Away(FakeSource):
             raise ServerAwayError("not yet")
         return super().start_with_last(count)
 
-    def wait_after(self, error: ServerAwayError, block: float) -> None:
+    def wait_after(self, error: RedislogkitError, block: float) -> None:
         assert str(error) == "not yet"
 
     def read(self, block: float) -> Any:
