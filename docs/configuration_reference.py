@@ -15,6 +15,7 @@ from redislogkit.config_explain import bounds, choices
 from redislogkit.config_reader import kind_of
 from redislogkit.config_schema import (
     Config,
+    CustomWriterConfig,
     FileWriterConfig,
     FormatterConfig,
     MetricsConfig,
@@ -42,6 +43,7 @@ SECTIONS: dict[str, type[Section]] = {
     '`[writers.NAME]` with `type = "tty"`': TtyWriterConfig,
     '`[writers.NAME]` with `type = "stdout"`': StdoutWriterConfig,
     '`[writers.NAME]` with `type = "stderr"`': StderrWriterConfig,
+    '`[writers.NAME]` with `type = "custom"`': CustomWriterConfig,
     "`[supervisor]`": SupervisorConfig,
     "`[metrics]`": MetricsConfig,
 }
@@ -88,6 +90,8 @@ def _value(schema: Any) -> str:
         inner = get_args(inner)[0]
     names = {
         bool: "`true`, `false`",
+        bool | None: "`true`, `false`",
+        str: "text",
         int: "whole number",
         FormatterConfig: "name",
         tuple[str, ...]: "list of texts",
@@ -99,6 +103,8 @@ def _value(schema: Any) -> str:
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
     kind, value = kind_of(field.type), field.default
+    if field.default_factory is dict:
+        return "`{}`"
     if value is msgspec.NODEFAULT:
         return "required"
     if value is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import tomli
@@ -20,11 +20,13 @@ from redislogkit.config_explain import Place, Problem, explain, find_places
 from redislogkit.config_reader import Reader
 from redislogkit.config_schema import (
     Config,
+    CustomWriterConfig,
     FileWriterConfig,
     FormatterConfig,
     MetricsConfig,
     ProducerConfig,
     RedisConfig,
+    Section,
     StderrWriterConfig,
     StdoutWriterConfig,
     StreamConfig,
@@ -32,10 +34,12 @@ from redislogkit.config_schema import (
     TtyWriterConfig,
     WriterConfig,
 )
+from redislogkit.config_values import Code
 from redislogkit.errors import ConfigError, CorruptDataError
 
 __all__ = [
     "Config",
+    "CustomWriterConfig",
     "FileWriterConfig",
     "FormatterConfig",
     "MetricsConfig",
@@ -186,6 +190,22 @@ def from_bytes(data: bytes) -> Config:
 
 
 def digest(config: Config) -> str:
-    """Return 64 hexadecimal digits that are equal for configurations of equal content."""
-    content = msgspec.structs.replace(config, source=None)
+    """Return 64 hexadecimal digits that are equal for configurations of equal content.
+
+    Code that can not be imported is equal where its fingerprint is.
+    """
+    writers = {name: _without_pickles(writer) for name, writer in config.writers.items()}
+    content = msgspec.structs.replace(config, source=None, writers=writers)
     return hashlib.sha256(msgspec.msgpack.Encoder(order="sorted").encode(content)).hexdigest()
+
+
+S = TypeVar("S", bound=Section)
+
+
+def _without_pickles(section: S) -> S:
+    changes = {
+        name: msgspec.structs.replace(value, pickled=b"", name="")
+        for name in section.__struct_fields__
+        if isinstance(value := getattr(section, name), Code)
+    }
+    return msgspec.structs.replace(section, **changes) if changes else section

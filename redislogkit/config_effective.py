@@ -105,6 +105,8 @@ def _values(section: Section, written: Mapping[str, Any]) -> dict[str, Any]:
         value = getattr(section, field.name)
         if value is None:
             continue
+        if isinstance(value, Mapping):
+            value = written.get(field.name, value)
         if isinstance(value, (str, tuple)) and not choices(field.type):
             value = _text(field.name, value, written.get(field.name))
         values[field.name] = _as_one_writes_it(field.type, value)

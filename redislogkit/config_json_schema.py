@@ -6,7 +6,7 @@ from the environment. What depends on several keys is left to ``redislogkit chec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
@@ -16,13 +16,19 @@ from redislogkit.config_explain import choices
 from redislogkit.config_reader import DEFAULT_LOGGERS, WRITERS, kind_of
 from redislogkit.config_schema import VERSION, Config, FormatterConfig, Section
 from redislogkit.config_values import (
+    CALLABLE,
+    COLORS,
     DURATION,
     LEVEL,
     LEVEL_NAMES,
     MODE,
     NAME,
+    OPTIONS,
     PATTERNS,
+    REDACT,
     SIZE,
+    SIZE_UNITS,
+    TIME_UNITS,
     URL,
     WHEN,
     Kind,
@@ -34,22 +40,31 @@ _TEXT: Final[Schema] = {"type": "string"}
 _TEXTS: Final[Schema] = {"type": "array", "items": _TEXT}
 #: What comes from the environment is checked when it is there.
 _VARIABLE: Final[Schema] = {"type": "string", "pattern": r"\$\{"}
-_QUANTITY: Final = r"^\s*\+?\d+(\.\d+)?\s*({})\s*$"
-_SIZE_UNITS: Final = "[bB]|[kKmMgGtT][iI]?[bB]"
-_TIME_UNITS: Final = "ms|milliseconds?|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?|w|weeks?"
+
+
+def _quantity(units: Iterable[str]) -> Schema:
+    """Return the schema of text such as ``10 MiB``: a number and a unit, in any case, or none."""
+    names = "|".join("".join(f"[{char}{char.upper()}]" for char in unit) for unit in units)
+    return {"type": "string", "pattern": rf"^\s*\+?\d+(\.\d+)?\s*({names})\s*$"}
+
+
 #: What may stand in a file for each kind of value; a number has the bounds of its field.
 _KINDS: Final[Mapping[Kind, list[Schema]]] = {
-    SIZE: [{"type": "integer"}, {"type": "string", "pattern": _QUANTITY.format(f"{_SIZE_UNITS}|")}],
-    DURATION: [{"type": "number"}, {"type": "string", "pattern": _QUANTITY.format(f"{_TIME_UNITS}|")}],
+    SIZE: [{"type": "integer"}, _quantity(SIZE_UNITS)],
+    DURATION: [{"type": "number"}, _quantity(TIME_UNITS)],
     LEVEL: [{"type": "integer", "minimum": 0}, {"type": "string", "examples": list(LEVEL_NAMES)}],
     MODE: [{"type": "string", "pattern": "^(0o)?0?[67][0-7]{2}$"}],
     WHEN: [{"type": "string", "pattern": "^([SMHDsmhd]|[mM][iI][dD][nN][iI][gG][hH][tT]|[wW][0-6])$"}],
     NAME: [{"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"}],
     URL: [{"type": "string", "pattern": "^(embedded|rediss?|unix)://"}],
     PATTERNS: [_TEXTS],
+    REDACT: [_TEXTS],
+    CALLABLE: [_TEXT],
+    COLORS: [{"type": "object", "additionalProperties": _TEXT}],
+    OPTIONS: [{"type": "object"}],
 }
 #: These take a variable as they take any text, or in their items.
-_ANY_TEXT: Final = frozenset([LEVEL, PATTERNS])
+_ANY_TEXT: Final = frozenset([LEVEL, PATTERNS, REDACT, CALLABLE, COLORS, OPTIONS])
 _BOUNDS: Final = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 
 
@@ -81,7 +96,7 @@ def _field(field: msgspec.structs.FieldInfo) -> Schema:
     bare = _bare(field.type)
     if isinstance(bare, type) and issubclass(bare, Section) and bare is not FormatterConfig:
         return {"description": bare.__doc__, **_object(bare)}
-    if get_origin(bare) is dict:
+    if field.name in ("loggers", "formatters", "writers") and get_origin(bare) is dict:
         return _tables(field.name, get_args(bare)[1])
     made = _described(field.type, _value(field.type, bare))
     default = _default(field)

@@ -14,6 +14,7 @@ from redislogkit.config_explain import KeyPath, Problem, hint, rule, shown, unkn
 from redislogkit.config_schema import (
     VERSION,
     Config,
+    CustomWriterConfig,
     FileWriterConfig,
     FormatterConfig,
     Level,
@@ -30,9 +31,12 @@ from redislogkit.config_schema import (
     WriterConfig,
 )
 from redislogkit.config_values import (
+    CALLABLE,
     FORMAT,
     LEVEL,
     PATH,
+    REDACT,
+    Code,
     Kind,
     RefusedError,
     check_format,
@@ -50,6 +54,7 @@ WRITERS: Final[Mapping[str, type[WriterConfig]]] = {
     "tty": TtyWriterConfig,
     "stdout": StdoutWriterConfig,
     "stderr": StderrWriterConfig,
+    "custom": CustomWriterConfig,
 }
 PREDEFINED: Final[Mapping[str, Mapping[str, str]]] = {"plain": {}, "json": {"type": "json"}}
 LARGEST: Final = 2**53
@@ -100,6 +105,8 @@ class Reader:
             self._refuse_launched(writers, tree)
         if supervisor and supervisor.log:
             self._refuse_own_log(supervisor.log, writers, tree)
+        if producer and supervisor and (producer.ship == "thread" or not supervisor.autostart):
+            self._refuse_code(writers, tree)
         if self.problems:
             return None
         assert state_dir and redis and stream and producer and supervisor and metrics
@@ -115,6 +122,17 @@ class Reader:
             metrics=metrics,
             source=source,
         )
+
+    def _refuse_code(self, writers: Mapping[str, WriterConfig], tree: Mapping[Any, Any]) -> None:
+        """Refuse what only a supervisor that this program starts would ever know."""
+        for name, writer in writers.items():
+            for key in ("target", "filter"):
+                if isinstance(getattr(writer, key, None), Code):
+                    raw = self._table(tree, "writers").get(name)
+                    text = "must be something that can be imported where this program does not start the supervisor"
+                    advice = 'define it in a module and write "package.module:name", or set supervisor.autostart = true'
+                    value = raw.get(key) if isinstance(raw, Mapping) else raw
+                    self._refuse(("writers", name, key), text, value, advice)
 
     def _refuse(
         self, path: KeyPath, text: str, raw: object, advice: str = "", kind: Kind | None = None
@@ -146,7 +164,8 @@ class Reader:
                 self.problems.append(Problem((*path, key), unknown_key(key, {*fields, *ready})))
         for name, field in fields.items():
             if field.required and name not in raw:
-                self.problems.append(Problem((*path, name), "is missing, and has no default"))
+                advice = _CALLABLE_IS_MISSING if kind_of(field.type) is CALLABLE else ""
+                self.problems.append(Problem((*path, name), f"is missing, and has no default{advice}"))
         if len(self.problems) > before:
             return None
         section = schema(**values, **{name: value for name, value in ready.items() if name in fields})
@@ -158,7 +177,7 @@ class Reader:
         """Return a value of the type that ``schema`` says, or None after a problem."""
         kind = kind_of(schema)
         try:
-            expanded = raw if kind is FORMAT else expand(raw, self._environ)
+            expanded = raw if kind in (FORMAT, REDACT) else expand(raw, self._environ)
             check_text(expanded)
             value = kind.parse(expanded) if kind else expanded
         except RefusedError as error:
@@ -239,6 +258,8 @@ class Reader:
                 Problem(path, 'a writer\'s name must be of letters, digits, "_" and "-" (not first)')
             )
             return None
+        if callable(table[name]):
+            table = {name: {"type": "custom", "target": table[name]}}
         raw = self._table(table, *path)
         if raw is not table[name]:  # no table; that is reported
             return None
@@ -315,10 +336,11 @@ def rules_of(section: Section) -> Iterator[tuple[str, str]]:
     """Yield key and rule for values that are right in themselves, but not together or not here."""
     if isinstance(section, FileWriterConfig):
         yield from _file_rules(section)
-    elif isinstance(section, FormatterConfig) and section.type == "json":
+    elif isinstance(section, FormatterConfig):
         for field in msgspec.structs.fields(section):
-            if field.name != "type" and getattr(section, field.name) != field.default:
-                yield field.name, 'has no effect with type = "json"'
+            other = {"layout": "text"}.get(field.name, "json" if field.name not in _OF_ALL_FORMATTERS else "")
+            if section.type == other and getattr(section, field.name) != _default_of(field):
+                yield field.name, f'has no effect with type = "{other}"'
     elif isinstance(section, StreamConfig):
         if section.layout == "records" and section.compression in ("zlib", "zstd"):
             yield "compression", 'has no effect with layout = "records"; it must be "auto" or "none"'
@@ -326,6 +348,19 @@ def rules_of(section: Section) -> Iterator[tuple[str, str]]:
             yield "compression", f"must be something else, {_ZSTD_IS_MISSING}"
     elif isinstance(section, ProducerConfig) and section.on_full == "block" and not section.block_timeout:
         yield "block_timeout", 'must be > 0 with on_full = "block"'
+
+
+#: Keys that are for text and for JSON.
+_OF_ALL_FORMATTERS: Final = ("type", "utc", "redact", "redact_with")
+
+_CALLABLE_IS_MISSING: Final = (
+    '; write "package.module:name", or the name of an entry point. A callable that a program gives to configure() '
+    "is known only to the supervisor that this program starts (supervisor.autostart)"
+)
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
 def _rotates(writer: FileWriterConfig) -> bool:

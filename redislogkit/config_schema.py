@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from redislogkit.config_values import (
+    CALLABLE,
+    COLORS,
     DATEFMT,
     DURATION,
     FORMAT,
@@ -21,11 +23,14 @@ from redislogkit.config_values import (
     LISTEN,
     MODE,
     NAME,
+    OPTIONS,
     PATH,
     PATTERNS,
+    REDACT,
     SIZE,
     URL,
     WHEN,
+    Code,
     Kind,
     redact,
 )
@@ -35,7 +40,21 @@ MIB: Final = 1024 * 1024
 
 #: Fields with text of the user's, which may have come from an environment variable; no ``repr`` shows them.
 _PRIVATE: Final = frozenset(
-    {"datefmt", "format", "log", "loggers", "name", "optional_fields", "path", "state_dir", "url"}
+    {
+        "datefmt",
+        "dead_letter_path",
+        "format",
+        "log",
+        "loggers",
+        "name",
+        "optional_fields",
+        "options",
+        "path",
+        "redact",
+        "redact_with",
+        "state_dir",
+        "url",
+    }
 )
 
 
@@ -167,13 +186,47 @@ class FormatterConfig(Section, frozen=True, kw_only=True):
         ),
     ] = None
     datefmt: Annotated[
-        str | None, about("Format of `asctime`, as for `time.strftime`. Only for text.", DATEFMT)
+        str | None,
+        about(
+            "Format of `asctime`, as for `time.strftime`; `rfc3339` is a time with microseconds and zone. Only for text.",
+            DATEFMT,
+        ),
+    ] = None
+    utc: Annotated[
+        bool | None,
+        about(
+            "Times are those of UTC, or local ones. By default text has local times, and JSON those of UTC."
+        ),
     ] = None
     style: Annotated[Literal["%", "{", "$"], about("Style of `format`. Only for text.")] = "%"
     optional_fields: Annotated[
         tuple[str, ...],
         about("Extras that are appended as ` - field: value` to the records that have them. Only for text."),
     ] = ()
+    layout: Annotated[
+        Literal["plain", "ecs", "otel"],
+        about(
+            "Names of the fields: our own, those of the Elastic Common Schema, or those of the log data model of "
+            "OpenTelemetry. Only for JSON."
+        ),
+    ] = "plain"
+    colors: Annotated[
+        dict[str, str],
+        about(
+            "Colours on a terminal, of a level and those above it: words of `bold`, `dim`, `italic`, `underline`, "
+            "`reverse`, a colour (`red`, `bright-red`, `0` – `255`), `on` and a colour; or `none`.",
+            COLORS,
+        ),
+    ] = {}
+    redact: Annotated[
+        tuple[str, ...],
+        about(
+            "What is taken out of each line: `bearer`, `url-password`, `password`, `credit-card`, and regular "
+            "expressions, of which the group `secret` is replaced where they have one. `${...}` is not expanded here.",
+            REDACT,
+        ),
+    ] = ()
+    redact_with: Annotated[str, about("What stands in its place.")] = "***"
 
 
 class FileWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag="file"):
@@ -223,6 +276,13 @@ class FileWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag
     loggers: Annotated[
         tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
     ] = ()
+    filter: Annotated[
+        str | Code | None,
+        about(
+            "Says of each record whether it is for this writer; called with a `redislogkit.LoggedRecord`.",
+            CALLABLE,
+        ),
+    ] = None
 
 
 class TtyWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag="tty"):
@@ -239,6 +299,68 @@ class TtyWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag=
     loggers: Annotated[
         tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
     ] = ()
+    filter: Annotated[
+        str | Code | None,
+        about(
+            "Says of each record whether it is for this writer; called with a `redislogkit.LoggedRecord`.",
+            CALLABLE,
+        ),
+    ] = None
+
+
+class CustomWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag="custom"):
+    """Code of one's own, which is called with batches of records. See [writers](writers.md)."""
+
+    target: Annotated[
+        str | Code,
+        about(
+            "A function, called with a list of `redislogkit.LoggedRecord` and the options; or a class, made once with the "
+            "options, whose object is called with the list. `configure()` also takes it as it is.",
+            CALLABLE,
+        ),
+    ]
+    options: Annotated[dict[str, Any], about("Arguments by name for `target`.", OPTIONS)] = {}
+    level: Annotated[int, about("Records below this level are left out.", LEVEL)] = 0
+    formatter: Annotated[
+        FormatterConfig,
+        about(
+            "Name of a formatter, for the `text` of each record. Its `redact` also holds for the other fields."
+        ),
+    ] = FormatterConfig()
+    batch_size: Annotated[Positive, about("Most records of one call.")] = 500
+    timeout: Annotated[
+        Annotated[float, Meta(gt=0, le=86_400)],
+        about("How long one call may take; then `TimeoutError` is raised in it.", DURATION),
+    ] = 60.0
+    max_attempts: Annotated[
+        Positive,
+        about(
+            "Failed calls with the same records after which they are tried one by one, to find out whether it is the fault of "
+            "one of them."
+        ),
+    ] = 10
+    dead_letter_path: Annotated[
+        str | None,
+        about(
+            "File of the records that were rejected, as JSON lines with the reason; by default `rejected/NAME.jsonl` in "
+            "the folder of the stream.",
+            PATH,
+        ),
+    ] = None
+    dead_letter_max_bytes: Annotated[
+        Annotated[int, Meta(ge=4096)],
+        about("Size at which that file is rotated; 5 older ones are kept.", SIZE),
+    ] = 10 * MIB
+    loggers: Annotated[
+        tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
+    ] = ()
+    filter: Annotated[
+        str | Code | None,
+        about(
+            "Says of each record whether it is for this writer; called with a `redislogkit.LoggedRecord`.",
+            CALLABLE,
+        ),
+    ] = None
 
 
 class StandardWriterConfig(Section, frozen=True, kw_only=True):
@@ -259,6 +381,13 @@ class StandardWriterConfig(Section, frozen=True, kw_only=True):
     loggers: Annotated[
         tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
     ] = ()
+    filter: Annotated[
+        str | Code | None,
+        about(
+            "Says of each record whether it is for this writer; called with a `redislogkit.LoggedRecord`.",
+            CALLABLE,
+        ),
+    ] = None
 
 
 class StdoutWriterConfig(StandardWriterConfig, frozen=True, kw_only=True, tag_field="type", tag="stdout"):
@@ -308,7 +437,9 @@ class MetricsConfig(Section, frozen=True, kw_only=True):
     ] = None
 
 
-WriterConfig: TypeAlias = FileWriterConfig | TtyWriterConfig | StdoutWriterConfig | StderrWriterConfig
+WriterConfig: TypeAlias = (
+    FileWriterConfig | TtyWriterConfig | StdoutWriterConfig | StderrWriterConfig | CustomWriterConfig
+)
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -329,6 +460,11 @@ class Config(Section, frozen=True, kw_only=True):
     metrics: MetricsConfig = MetricsConfig()
     source: str | None = None
     """Absolute path of the file, for messages; no part of the digest."""
+
+    @property
+    def runs_code(self) -> bool:
+        """True where a writer or filter is code of the user's."""
+        return any(getattr(writer, "target", None) or writer.filter for writer in self.writers.values())
 
     @property
     def stream_dir(self) -> str:

@@ -16,6 +16,8 @@ from string import Template
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
+
 from redislogkit.record import Facts, attributes, build
 
 Style = Literal["%", "{", "$"]
@@ -34,12 +36,12 @@ TLS_PARAMETERS: Final = (
     "ssl_check_hostname",
 )
 
-_SIZE_UNITS: Final = {"": 1, "b": 1} | {
+SIZE_UNITS: Final = {"": 1, "b": 1} | {
     f"{prefix}{suffix}": base ** (power + 1)
     for power, prefix in enumerate("kmgt")
     for suffix, base in (("b", 1000), ("ib", 1024))
 }
-_TIME_UNITS: Final = {
+TIME_UNITS: Final = {
     unit: seconds
     for units, seconds in (
         ("ms millisecond milliseconds", 0.001),
@@ -57,6 +59,23 @@ _WHEN: Final = re.compile(r"[SMHD]|MIDNIGHT|W[0-6]", re.IGNORECASE)
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9a-f:.]+:[0-9a-f:.]*", re.IGNORECASE)
 _LISTEN: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", re.ASCII)
+
+
+_REFERENCE: Final = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|\w[\w.-]*"
+
+
+class Code(msgspec.Struct, frozen=True):
+    """A callable that can not be imported, as a configuration carries it. See `redislogkit.callables`."""
+
+    name: str
+    """For messages."""
+    fingerprint: str
+    """Equal for callables that do the same."""
+    pickled: bytes
+    """Made by dill; bound to this version of Python."""
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
 
 
 class RefusedError(ValueError):
@@ -101,13 +120,15 @@ def check_text(value: Any) -> None:
 
 
 def expand(value: Any, environ: Mapping[str, str]) -> Any:
-    """Expand ``${NAME}`` and ``${NAME:-default}`` in text or a list of texts; ``$$`` is a plain ``$``.
+    """Expand ``${NAME}`` and ``${NAME:-default}`` in text, lists and tables of it; ``$$`` is a plain ``$``.
 
     As in a shell, the default stands in for a variable that is unset or empty. A ``$`` before anything
     else stays what it is. Raises `RefusedError`, which names the variable that is missing.
     """
     if type(value) in (list, tuple):
         return type(value)(expand(item, environ) for item in value)
+    if isinstance(value, Mapping):
+        return {name: expand(item, environ) for name, item in value.items()}
     if not isinstance(value, str) or "$" not in value:
         return value
 
@@ -156,7 +177,7 @@ def _quantity(value: Any, noun: str, units: Mapping[str, float], usual: str) -> 
 def _parse_size(value: Any) -> int:
     if isinstance(value, float):
         raise RefusedError(f"must be {SIZE.noun}")
-    return round(_quantity(value, SIZE.noun, _SIZE_UNITS, "B, KiB, MiB, GiB, TiB, KB, MB, GB, TB"))
+    return round(_quantity(value, SIZE.noun, SIZE_UNITS, "B, KiB, MiB, GiB, TiB, KB, MB, GB, TB"))
 
 
 def _show_size(size: int) -> str:
@@ -167,7 +188,7 @@ def _show_size(size: int) -> str:
 
 
 def _parse_duration(value: Any) -> float:
-    return float(_quantity(value, DURATION.noun, _TIME_UNITS, "ms, s, min, hours, days, weeks"))
+    return float(_quantity(value, DURATION.noun, TIME_UNITS, "ms, s, min, hours, days, weeks"))
 
 
 def _parse_level(value: Any) -> int:
@@ -364,6 +385,68 @@ def _parse_datefmt(value: Any) -> str:
     return str(value)
 
 
+def _parse_callable(value: Any) -> str | Code:
+    """Take the name of something importable, or something callable as it is."""
+    if isinstance(value, str):
+        if re.fullmatch(_REFERENCE, value) is None:
+            raise RefusedError(f"must be {CALLABLE.noun}", 'write "package.module:name"')
+        return value
+    if isinstance(value, Code):
+        return value
+    if not callable(value):
+        raise RefusedError(f"must be {CALLABLE.noun}")
+    from redislogkit import callables  # as below: an application that has no such thing need not load it
+
+    try:
+        return callables.carry(value)
+    except ValueError as error:
+        raise RefusedError(
+            f"must be something that can be taken to another process ({error})",
+            "define it in a module that can be imported, or have it open its connections and files when it is called",
+        ) from None
+
+
+def _parse_redact(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise RefusedError(f"must be {REDACT.noun}")
+    from redislogkit import redaction
+
+    for item in value:
+        if fault := redaction.check(item):
+            raise RefusedError(f"{fault.replace('must', 'each rule must', 1)}", f"this one is not: {item!r}")
+    return tuple(value)
+
+
+def _parse_colors(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise RefusedError(f"must be {COLORS.noun}")
+    from redislogkit import escaping
+
+    for level, style in value.items():
+        _parse_level(int(level) if isinstance(level, str) and level.isdecimal() else level)
+        try:
+            escaping.sgr(style)
+        except ValueError as error:
+            raise RefusedError(f"must be {COLORS.noun}", str(error)) from None
+    return {str(level): style for level, style in value.items()}
+
+
+def _parse_options(value: Any) -> dict[str, Any]:
+    """Take what another process gets as it is here: plain data under names that a function's arguments may have."""
+    if not isinstance(value, Mapping):
+        raise RefusedError(f"must be {OPTIONS.noun}")
+    for name in value:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise RefusedError(
+                "must have names that an argument of a function can have", f"this one can not be: {name!r}"
+            )
+    try:
+        plain = msgspec.msgpack.decode(msgspec.msgpack.encode(value))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RefusedError(f"must be {OPTIONS.noun} ({error})") from None
+    return dict(plain)
+
+
 SIZE: Final = Kind(
     "size", 'a size: a whole number of bytes, or text such as "10 MiB"', _parse_size, _show_size
 )
@@ -389,6 +472,18 @@ PATH: Final = Kind("path", "a path", _parse_path)
 PATTERNS: Final = Kind('list, as `["my.app", "!my.app.noise"]`', "a list of loggers' names", _parse_patterns)
 URL: Final = Kind("url", "a url of the scheme embedded://, redis://, rediss:// or unix://", _parse_url)
 FORMAT: Final = Kind("text", "text", lambda value: value)
+CALLABLE: Final = Kind(
+    '`"package.module:name"`, or the name of an entry point',
+    'the name of something that can be called, as "package.module:name", or of an entry point of redislogkit.writers',
+    _parse_callable,
+)
+REDACT: Final = Kind(
+    'list, as `["bearer", "pin=\\\\d+"]`', "a list of regular expressions and names of rules", _parse_redact
+)
+COLORS: Final = Kind(
+    'table, as `{ INFO = "cyan" }`', 'a table of levels and styles, as { ERROR = "bold red" }', _parse_colors
+)
+OPTIONS: Final = Kind("table", "a table of texts, numbers, booleans, times, lists and tables", _parse_options)
 NAME: Final = Kind(
     "name", 'of letters, digits, "_", "." and "-" (not first), at most 100 of them', _parse_name
 )

@@ -4,7 +4,7 @@ Requests (the key ``do`` says which) and what is in an answer beside ``"ok": tru
 
 ``status``
     ``host``, ``stream``, ``pid``, ``since``, ``version``, ``config`` (path or null), ``config_loaded``,
-    ``config_error``, ``launched``, ``dropped`` (cause → records), and ``children``, a list of ``name``, ``kind``,
+    ``config_error``, ``reloading`` (what is different is still being carried out), ``launched``, ``dropped`` (cause → records), and ``children``, a list of ``name``, ``kind``,
     ``pid``, ``state``, ``since``, ``restarts``, ``next_start``, ``last_exit``, ``error``, and what a child of
     this kind counts. Times are seconds since the epoch.
 ``rotate``

@@ -11,6 +11,8 @@
     ├── SocketFolderError               the folder of a socket can not be made, or is not ours alone
     ├── DestinationClosedError          nobody will ever read what a writer writes
     ├── NotSupervisedError              no supervisor listens where one was asked something
+    ├── Reject                          raised by a user's writer: these records can not be written, ever
+    ├── TargetAwayError                 a user's writer has failed; the same records are tried again
     └── StreamError                     redis or valkey answered with an error
         ├── ServerAwayError             try again later: no connection, time-out, LOADING, OOM, READONLY, NOAUTH …
         ├── GroupMissingError           the stream or the writer's group is gone; make it again
@@ -21,6 +23,9 @@ everything else is reported.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 
 class RedislogkitError(Exception):
@@ -64,6 +69,39 @@ class DestinationClosedError(RedislogkitError):
 
 class NotSupervisedError(RedislogkitError):
     """No supervisor answers for this stream on this host; the message says how to start one."""
+
+
+class Reject(RedislogkitError):  # noqa: N818 - it reads as what it does: ``raise Reject(...)``
+    """Raised by a user's writer: these records can not be written, now or later; they go to the dead-letter file.
+
+    Args:
+        reason: Why, for the dead-letter file.
+        records: Which ones of the batch, or which one. None of them named: the batch as a whole is refused; it is divided until
+            it is known which ones are refused on their own.
+        rest_written: The other records of the batch are written; by default they are tried again.
+
+    Example::
+
+        raise Reject("HTTP 400: no such field", [record])
+    """
+
+    def __init__(self, reason: str, records: Any = (), *, rest_written: bool = False) -> None:
+        self.reason = reason
+        self.records = tuple(records) if isinstance(records, Iterable) else (records,)
+        self.rest_written = rest_written
+        super().__init__(reason)
+
+
+class TargetAwayError(RedislogkitError):
+    """A user's writer has failed. ``pause`` says in how many seconds to try again.
+
+    ``alone`` says that whether it is the record's fault could be told if there were others.
+    """
+
+    def __init__(self, reason: str, pause: float, *, alone: bool = False) -> None:
+        self.pause = pause
+        self.alone = alone
+        super().__init__(reason)
 
 
 class StreamError(RedislogkitError):

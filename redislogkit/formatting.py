@@ -6,8 +6,8 @@ byte for byte. What that function can not render (a field that the record does n
 is rendered field by field, and if that fails as well, without the format: a record is never lost over its
 looks.
 
-The order in which a writer applies the parts: format, then `apply_multiline` (files) or `sanitise_terminal`
-and `colourise` (terminals).
+The order in which a writer applies the parts: format, then the rules of ``redact``, then `apply_multiline` (files)
+or `sanitise_terminal` and `colourise` (terminals). In JSON the rules are applied to each value before it is encoded.
 """
 
 from __future__ import annotations
@@ -18,20 +18,18 @@ import re
 import string
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
-import msgspec
-
+from redislogkit import json_lines
 from redislogkit.config import FormatterConfig
 from redislogkit.errors import ConfigError
 from redislogkit.escaping import apply_multiline
-from redislogkit.record import Facts, Loss, Record, attributes, safe_repr, safe_str, sanitise
+from redislogkit.record import Facts, Loss, Record, attributes, safe_repr, safe_str
 from redislogkit.record import build as build_record
+from redislogkit.redaction import Redactor
+from redislogkit.rendering import Formatter, timestamp
 
-#: Renders a record; the third argument is its sequence. Never raises ``Exception``.
-Formatter: TypeAlias = Callable[[Record, Facts, int], str]
 Style: TypeAlias = Literal["%", "{", "$"]
 
 #: The format of a text formatter that names none, by style.
@@ -49,9 +47,21 @@ _CACHED_SECONDS: Final = 64
 
 def build(config: FormatterConfig) -> Formatter:
     """Return the formatter that ``config`` describes. Raises ``ConfigError`` when its format is none."""
+    redactor = redactor_of(config)
     if config.type == "json":
-        return format_json
-    return compile_format(_format(config), config.datefmt, config.style, config.optional_fields)
+        return json_lines.compile_layout(config.layout, utc=config.utc is not False, redactor=redactor)
+    render = compile_format(
+        _format(config), config.datefmt, config.style, config.optional_fields, utc=bool(config.utc)
+    )
+    if redactor is None:
+        return render
+    without = redactor.text
+    return lambda record, facts, sequence: without(render(record, facts, sequence))
+
+
+def redactor_of(config: FormatterConfig) -> Redactor | None:
+    """Return what applies the rules of ``config``; None where it has none."""
+    return Redactor(config.redact, config.redact_with) if config.redact else None
 
 
 def _format(config: FormatterConfig) -> str:
@@ -115,9 +125,16 @@ class _Lenient(dict[str, Any]):
 
 
 def compile_format(
-    fmt: str, datefmt: str | None = None, style: Style = "%", optional_fields: tuple[str, ...] = ()
+    fmt: str,
+    datefmt: str | None = None,
+    style: Style = "%",
+    optional_fields: tuple[str, ...] = (),
+    *,
+    utc: bool = False,
 ) -> Formatter:
     """Return a formatter whose lines equal those of ``logging.Formatter(fmt, datefmt, style)``.
+
+    With ``utc`` their times are those of UTC, and with the ``datefmt`` `RFC3339` they are times of that standard.
 
     Each of ``optional_fields`` that a record has is appended as `` - field: value``, before the traceback.
     A record that carries its finished text is returned as that text. Raises ``ConfigError``.
@@ -127,7 +144,7 @@ def compile_format(
     except ValueError as error:
         problem = f"format must be a logging format in style {style!r}, got {fmt!r}: {error}"
         raise ConfigError([problem]) from error
-    asctime = _asctime(datefmt)
+    asctime = _rfc3339_asctime(utc=utc) if datefmt == RFC3339 else _asctime(datefmt, utc=utc)
     parsed = _PARSERS[style](fmt)
     lenient = _lenient(fmt, style, parsed, optional_fields, asctime)
     return lenient if parsed is None else _generate(parsed, optional_fields, asctime, lenient)
@@ -359,12 +376,21 @@ def _msecs(record: Record, overrides: Mapping[str, Any]) -> Any:
 FUNCTIONS: Final[Mapping[str, Any]] = {"filename": _filename, "module": _module, "msecs": _msecs}
 
 
-def show_second(second: float, datefmt: str | None) -> str:
+#: A ``datefmt`` of our own.
+RFC3339: Final = "rfc3339"
+
+
+def show_second(second: float, datefmt: str | None, *, utc: bool) -> str:
     """Render the part of ``asctime`` that a whole second decides."""
-    return time.strftime(datefmt or "%Y-%m-%d %H:%M:%S", time.localtime(second))
+    broken_down = time.gmtime(second) if utc else time.localtime(second)
+    return time.strftime(datefmt or "%Y-%m-%d %H:%M:%S", broken_down)
 
 
-def _asctime(datefmt: str | None) -> Callable[[Record, Mapping[str, Any]], str]:
+def _rfc3339_asctime(*, utc: bool) -> Callable[[Record, Mapping[str, Any]], str]:
+    return lambda record, _overrides: timestamp(record.created, utc=utc) or ""
+
+
+def _asctime(datefmt: str | None, *, utc: bool) -> Callable[[Record, Mapping[str, Any]], str]:
     """Return the renderer of ``asctime``; each second is rendered once."""
     seconds: dict[float, str] = {}
 
@@ -375,7 +401,7 @@ def _asctime(datefmt: str | None) -> Callable[[Record, Mapping[str, Any]], str]:
         if text is None:
             if len(seconds) >= _CACHED_SECONDS:
                 seconds.clear()
-            text = seconds[second] = show_second(second, datefmt)
+            text = seconds[second] = show_second(second, datefmt, utc=utc)
         if datefmt:
             return text
         msecs = overrides["msecs"] if "msecs" in overrides else (created - int(created)) * 1000
@@ -384,114 +410,12 @@ def _asctime(datefmt: str | None) -> Callable[[Record, Mapping[str, Any]], str]:
     return render
 
 
-# --- JSON --------------------------------------------------------------------------------------------------
-
-_JSON_KEYS: Final = frozenset(
-    {
-        "timestamp", "level", "logger", "message", "process", "process_name", "thread", "thread_name", "task",
-        "host", "file", "line", "function", "exception", "stack",
-    }
-)  # fmt: skip
-#: Value → JSON; what msgspec does not know becomes its ``repr``.
-encode_json: Final = msgspec.json.Encoder(enc_hook=safe_repr).encode
-# What str.splitlines() takes for the end of a line and JSON allows in a text.
-_JSON_BREAKS: Final = re.compile("[\x80-\x9f\u2028\u2029]")
-
-
-def format_json(record: Record, facts: Facts, sequence: int) -> str:  # noqa: ARG001 - it is a Formatter
-    """Render a record as one JSON object on one line.
-
-    Keys without a value are left out. An extra named like one of our keys gets ``_`` appended. NaN and
-    infinity become null, bytes text.
-    """
-    overrides = record.overrides or _NOTHING
-    values: dict[str, Any] = {
-        "timestamp": utc_timestamp(record.created),
-        "level": record.levelname,
-        "logger": record.name,
-        "message": record.message,
-        "process": overrides.get("process", facts.pid),
-        "process_name": overrides.get("processName", facts.process_name),
-        "thread": record.thread,
-        "thread_name": record.thread_name,
-        "task": record.task_name,
-        "host": facts.host,
-        "file": record.pathname,
-        "line": record.lineno,
-        "function": record.function,
-        "exception": record.exc_text,
-        "stack": record.stack_info,
-    }
-    if record.task_name is None:
-        del values["task"]
-    if not record.exc_text:
-        del values["exception"]
-    if not record.stack_info:
-        del values["stack"]
-    if record.extra:
-        _add_extras(values, record.extra)
-    try:
-        text = encode_json(values).decode()
-    except Exception:  # a record that was made by hand, with what no decoder returns
-        text = encode_json(sanitise(values)).decode()
-    return escape_breaks(text)
-
-
-def escape_breaks(text: str) -> str:
-    """Escape what JSON allows in a text and others take for the end of a line."""
-    return text if text.isascii() else _JSON_BREAKS.sub(_json_escape, text)
-
-
-def _add_extras(values: dict[str, Any], extra: Mapping[str, Any]) -> None:
-    for key, value in extra.items():
-        name = key
-        while name in _JSON_KEYS or name in values:
-            name += "_"
-        values[name] = _json_value(value)
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).decode("utf-8", "backslashreplace")
-    if isinstance(value, Mapping):
-        return {_json_key(key): _json_value(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_value(item) for item in value]
-    return value
-
-
-def _json_key(key: object) -> str:
-    return str(_json_value(key))
-
-
-def _json_escape(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
-
-
-def utc_timestamp(created: float) -> str | None:
-    """Render seconds since the epoch as RFC 3339 in UTC to the microsecond; None when it is no time."""
-    try:
-        second = created // 1
-        micros = round((created - second) * 1_000_000)
-        if micros == 1_000_000:
-            second, micros = second + 1, 0
-        return f"{utc_second(second)}.{micros:06d}+00:00"
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-@lru_cache(_CACHED_SECONDS)
-def utc_second(second: float) -> str:
-    """Render a whole second as RFC 3339 in UTC, without a zone."""
-    return datetime.fromtimestamp(second, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
-
-
 # --- the loss ledger ---------------------------------------------------------------------------------------
 
 
 def render_loss(loss: Loss, facts: Facts) -> str:
     """Render one line of the loss ledger: when, who lost which records, and why."""
-    return f"{utc_timestamp(loss.created)} WARNING redislogkit: {_loss_message(loss, facts)}"
+    return f"{timestamp(loss.created)} WARNING redislogkit: {_loss_message(loss, facts)}"
 
 
 def loss_record(loss: Loss, facts: Facts) -> Record:

@@ -37,7 +37,7 @@ START_LOCK_FD = 4
 
 _CODE = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
-    "sys.argv[1] in sys.path or sys.path.append(sys.argv[1]); "
+    "sys.path += [p for p in sys.argv[1:] if p not in sys.path]; "
     "from redislogkit.supervise import main; sys.exit(main(['--launched']))"
 )
 _SHELL = "/bin/sh"
@@ -321,6 +321,8 @@ def _run_detached(config: Config, handed: list[int]) -> None:
     ]
     package_parent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     command = [_interpreter(), "-c", _CODE, package_parent]
+    if config.runs_code:  # where this program finds it
+        command += [os.path.abspath(folder) for folder in sys.path]
     # The shell ends at once and leaves the supervisor to init: the application never has it as a child.
     through_shell = os.path.exists(_SHELL)
     if through_shell:

@@ -9,13 +9,16 @@ lines are the same. Whatever is not plain, or fails, is rendered by `formatting`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from redislogkit import formatting
+from redislogkit import formatting, json_lines
 from redislogkit.config import FormatterConfig
 from redislogkit.escaping import Multiline, apply_multiline
 from redislogkit.formatting import Field, Parsed
-from redislogkit.record import Facts, Loss, Record, thread_of
+from redislogkit.record import Facts, Loss, Record, encode_site, encode_thread, thread_of
+from redislogkit.redaction import Redactor
+from redislogkit.rendering import Formatter, timestamp, timestamps_of
 
 #: Record or loss, the facts of its producer, its sequence.
 Numbered: TypeAlias = tuple[Record | Loss, Facts, int]
@@ -44,9 +47,12 @@ class _Plan(NamedTuple):
     """A format as constant parts with expressions between them."""
 
     parts: list[str]
-    """Expressions, of what `formatting.EXPRESSIONS` are about, that are evaluated once for each site and process."""
+    """Expressions, of what `formatting.EXPRESSIONS` are about, that are evaluated once for each site and process.
+
+    They give one text more than there are expressions in ``between``.
+    """
     between: list[str]
-    """Expressions, one fewer, for each record."""
+    """Expressions for each record."""
     begin_second: Callable[[float], tuple[float, float, str]]
     """Time → first moment for which the text of the second holds, first one for which it does not, and this text."""
     names: dict[str, Any]
@@ -59,21 +65,21 @@ def build(config: FormatterConfig, multiline: Multiline) -> Renderer:
     """Return the renderer of a writer into a file. Raises ``ConfigError`` for a format that is none."""
     one_by_one = _one_by_one(formatting.build(config), multiline)
     parsed = formatting.parse(config)
+    redactor = formatting.redactor_of(config)
     if config.type == "json":
-        plan = _json_plan()
+        plan = _json_plan(config, redactor)
     elif parsed is None:
         return lambda items: [one_by_one(*item) for item in items]
     else:
         plan = _text_plan(parsed, config)
+        plan = plan._replace(finish=redactor.text if redactor else None)
     if multiline != "keep":
         finish = plan.finish or str
         plan = plan._replace(finish=lambda text: apply_multiline(finish(text), multiline))
     return _generate(plan, one_by_one)
 
 
-def _one_by_one(
-    formatter: formatting.Formatter, multiline: Multiline
-) -> Callable[[Record | Loss, Facts, int], str]:
+def _one_by_one(formatter: Formatter, multiline: Multiline) -> Callable[[Record | Loss, Facts, int], str]:
     def render(item: Record | Loss, facts: Facts, sequence: int) -> str:
         record = formatting.loss_record(item, facts) if isinstance(item, Loss) else item
         return apply_multiline(formatter(record, facts, sequence), multiline) + "\n"
@@ -85,7 +91,10 @@ def _one_by_one(
 
 
 def _text_plan(parsed: Parsed, config: FormatterConfig) -> _Plan:
+    rfc3339 = config.datefmt == formatting.RFC3339
     asctime = "second" if config.datefmt else "second + ms[int((t - low) * 1000)]"
+    if rfc3339:
+        asctime = _MICROSECONDS
     changing = {**_CHANGING, "asctime": asctime}
     as_it_is = "%s" if parsed.operator == "%" else "{0}"
     known = [name for name in config.optional_fields if name in formatting.EXPRESSIONS]
@@ -109,37 +118,73 @@ def _text_plan(parsed: Parsed, config: FormatterConfig) -> _Plan:
             between.append(f"{name} % ({value},)" if parsed.operator == "%" else f"{name}({value})")
     parts = [parsed._replace(fields=group).source() for group in groups]
 
+    utc = bool(config.utc)
+
     def begin_second(moment: float) -> tuple[float, float, str]:
         low = _second_of(moment)
-        return low, low + 1, formatting.show_second(low, config.datefmt)
+        return low, low + 1, formatting.show_second(low, config.datefmt, utc=utc)
 
-    return _Plan(parts, between, begin_second, names)
+    return _Plan(parts, between, _begin_rounded(utc=utc) if rfc3339 else begin_second, names)
 
 
-def _json_plan() -> _Plan:
-    """As `formatting.format_json` has it."""
-    parts = [
-        """'{"timestamp":"'""",
-        """'","level":' + js(r.levelname) + ',"logger":' + js(r.name) + ',"message":'""",
-        """',"process":' + js(f.pid) + ',"process_name":' + js(f.process_name) + ',"thread":'""",
-        """',"thread_name":'""",
-        """',"host":%s,"file":%s,"line":%s,"function":%s}' % tuple(map(js, (f.host, r.pathname, r.lineno, r.function)))""",
-    ]
-    between = [
-        "stamp(second, round((t - low) * 1000000))",
-        "js(r.message)",
-        "js(thread_of(r.by)[0])",
-        "js(thread_of(r.by)[1])",
-    ]
+#: How generated code shows a time of RFC 3339: the second is a format of its microseconds.
+_MICROSECONDS: Final = "second % round((t - low) * 1000000)"
+#: What stands where a record's own parts will, in the line from which those are cut that stay.
+_MARK: Final = "\ue000\ufdd0redislogkit\ufdd1{}\ue001"
+_MARKED_THREAD: Final = -7_203_685_477_580_123
+_MARKED_TIME: Final = 1_000_000_007.123456
+
+
+def _json_plan(config: FormatterConfig, redactor: Redactor | None) -> _Plan:
+    """The parts are cut out of a line that `json_lines` has made, of a record with marks in place of what changes."""
+    render = formatting.build(config)
+    message, thread_name = _MARK.format("message"), _MARK.format("thread")
+    by = encode_thread(_MARKED_THREAD, thread_name)
+    otel = config.layout == "otel"
+    utc = config.utc is not False
+    show_time: Callable[[float], Any] = json_lines.nanoseconds if otel else partial(timestamp, utc=utc)
+    value: Callable[[object], object] = redactor.value if redactor else lambda it: it
+
+    def as_json(it: object) -> str:
+        return json_lines.encode_json(value(it)).decode()
+
+    marks = {
+        str(show_time(_MARKED_TIME)): "nanoseconds(t)" if otel else _MICROSECONDS,
+        f'"{message}"': "js(r.message)",
+        str(_MARKED_THREAD): "js(thread_of(r.by)[0])",
+        f'"{thread_name}"': "js(thread_of(r.by)[1])",
+    }
+
+    def cut(record: Record, facts: Facts) -> list[str]:
+        text = render(Record(_MARKED_TIME, message, record.site, by), facts, 0)
+        parts = []
+        for mark in order:
+            part, found, text = text.partition(mark)
+            if not found or mark in text:
+                raise ValueError(mark)  # changed by a rule of ``redact``, or there twice
+            parts.append(part)
+        return [*parts, text]
+
+    sample = render(Record(_MARKED_TIME, message, encode_site(0, "", "", "", 0, ""), by), _NOBODY, 0)
+    order = sorted(marks, key=sample.find)
+    names = {"js": as_json, "cut": cut, "nanoseconds": json_lines.nanoseconds}
+    between = [marks[mark] for mark in order]
+    return _Plan(["*cut(r, f)"], between, _begin_rounded(utc=utc), names, json_lines.escape_breaks)
+
+
+_NOBODY: Final = Facts("", "", 0, "", 0.0, 0)
+
+
+def _begin_rounded(*, utc: bool) -> Callable[[float], tuple[float, float, str]]:
+    """As a plan's ``begin_second`` for times with microseconds."""
 
     def begin_second(moment: float) -> tuple[float, float, str]:
         low = _second_of(moment)
         if moment >= low + _ROUNDED_UP:
             raise ValueError(moment)
-        return low, low + _ROUNDED_UP, formatting.utc_second(low)
+        return low, low + _ROUNDED_UP, timestamps_of(low, utc=utc)
 
-    names: dict[str, Any] = {"stamp": "{}.{:06d}+00:00".format, "js": _as_json}
-    return _Plan(parts, between, begin_second, names, formatting.escape_breaks)
+    return begin_second
 
 
 #: From this part of a second on, its microseconds are those of the next one.
@@ -150,10 +195,6 @@ def _second_of(moment: float) -> float:
     if moment < 0:  # there, the stdlib's milliseconds count the other way
         raise ValueError(moment)
     return moment // 1
-
-
-def _as_json(value: object) -> str:
-    return formatting.encode_json(value).decode()
 
 
 # --- code --------------------------------------------------------------------------------------------------
@@ -192,7 +233,7 @@ def render(items):
 
 def _generate(plan: _Plan, one_by_one: Callable[[Record | Loss, Facts, int], str]) -> Renderer:
     """Compile the function. Text of the configuration enters the source only by ``repr``, so that it stays data."""
-    names = [f"p{index}" for index in range(len(plan.parts))]
+    names = [f"p{index}" for index in range(len(plan.between) + 1)]
     pieces = [names[0]]
     for name, expression in zip(names[1:], plan.between, strict=True):
         pieces += [expression, name]

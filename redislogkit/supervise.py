@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    occupy_standard_descriptors()
     try:
         return _launched() if options.launched else _foreground(options.config)
     except LockHeldError as error:
@@ -46,6 +47,21 @@ def main(arguments: list[str] | None = None) -> int:
     except (RedislogkitError, OSError) as error:
         Log()(str(error))
         return EXIT_USAGE
+
+
+def occupy_standard_descriptors() -> None:
+    """Where 0, 1 or 2 is closed, have nothing of ours get that number: what goes to stdout would go into it.
+
+    It becomes the end of a pipe that nobody reads, which says so to whoever writes.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            reader, writer = os.pipe()
+            os.dup2(writer, fd)
+            for end in {reader, writer} - {fd}:
+                os.close(end)
 
 
 def _foreground(source: str | None) -> int:

@@ -76,6 +76,10 @@ def run(options: argparse.Namespace) -> int:
                 wanted,
                 reports,
                 lambda: StreamClient(address.resolve(config), config.stream.name),
+                plain=options.output == "text"
+                and not options.formatter
+                and not stdout.colour
+                and len(options.writer) < 2,
             )
             shows[name] = _shower(options, config, whole, name, stdout)
             _check(whole, wanted, name, several=len(options.writer) > 1)
@@ -228,7 +232,8 @@ def _conclude(config: Config, name: str, whole: Whole, reports: viewing.Reports)
             reports(f"the embedded server does not run, and {waiting}: see 'redislogkit spool ls'")
     elif whole.away:
         reports(
-            f"redis.url: no answer from {config.redis.safe_url}: what is not in the files yet is missing ({whole.away})"
+            f"redis.url: no answer from {config.redis.safe_url}: what is not in the files yet is missing ({whole.away}); "
+            "what waits on this host is shown by 'redislogkit spool show'"
         )
 
 

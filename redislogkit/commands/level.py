@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from redislogkit.commands.common import Commands
-    from redislogkit.config import Config, WriterConfig
+    from redislogkit.config import Config
     from redislogkit.levels import Change
     from redislogkit.stream.client import StreamClient
 
@@ -91,8 +91,8 @@ def _change(client: StreamClient, config: Config, name: str, level: int, seconds
     client.set_level(name, level, seconds, who)
     ends = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
     print(
-        f"{name} is {common.level_name(level)} within a few seconds, "
-        f"in all producers of stream {config.stream.name!r}, for {text.span(seconds)} (until {ends})"
+        f"{name} is {common.level_name(level)} for {text.span(seconds)} (until {ends}) in all producers of stream "
+        f"{config.stream.name!r}, a few seconds from now; in one that is silent with its next record"
     )
     for note in _notes(config, name, level):
         print(f"note: {note}", file=sys.stderr)
@@ -104,7 +104,10 @@ def _notes(config: Config, name: str, level: int) -> Iterator[str]:
     if config.producer.level > level:
         least = common.level_name(config.producer.level)
         yield f"producer.level is {least}: what is below does not leave a producer"
-    refusals = {writer: _refusal(section, name, level) for writer, section in config.writers.items()}
+    refusals = {
+        writer: _refusal(section.level, section.loggers, name, level)
+        for writer, section in config.writers.items()
+    }
     takers = [writer for writer, why in refusals.items() if not why]
     if takers and len(takers) < len(refusals):
         yield f"of the writers, {', '.join(takers)} will write it"
@@ -112,12 +115,12 @@ def _notes(config: Config, name: str, level: int) -> Iterator[str]:
         yield from (f"writers.{writer}.{why}" for writer, why in refusals.items())
 
 
-def _refusal(writer: WriterConfig, name: str, level: int) -> str:
+def _refusal(least: int, patterns: tuple[str, ...], name: str, level: int) -> str:
     from redislogkit.selection import selects
 
-    if writer.level > level:
-        return f"level is {common.level_name(writer.level)}: what is below is not written there"
-    if name != "root" and not selects(writer.loggers, name):
+    if least > level:
+        return f"level is {common.level_name(least)}: what is below is not written there"
+    if name != "root" and not selects(patterns, name):
         return f"loggers leaves {name} out"
     return ""
 

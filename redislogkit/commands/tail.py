@@ -82,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
                 )
             return common.EXIT_OK
         stdout.write(map(render, _begin(follower, wanted, lines, stdout)))
+        follower.fetch_ahead()
         while True:
             shown = stdout.write(map(render, follower.read(_BLOCK)))
             stdout.check()

@@ -157,11 +157,20 @@ def findings(config: Config, seen: Seen, rows: list[WriterRow]) -> list[Finding]
     ]
 
 
+def own_log(config: Config) -> str:
+    """Where the supervisor says what it has to say."""
+    if config.supervisor.log:
+        return config.supervisor.log
+    return launch.log_path(config) if config.supervisor.autostart else "its stderr (with systemd: journalctl)"
+
+
 def start_advice(config: Config) -> str:
     """How to have a supervisor."""
     by_hand = f"redislogkit supervise {config.source or 'log.toml'}"
     if config.supervisor.autostart:
-        return f"the next record of an application starts it, or run: {by_hand}; why it ended: {launch.log_path(config)}"
+        return (
+            f"the next record of an application starts it, or run: {by_hand}; why it ended: {own_log(config)}"
+        )
     return f"supervisor.autostart is false: start its service (systemd), or run: {by_hand}"
 
 
@@ -182,7 +191,7 @@ def _of_supervisor(config: Config, seen: Seen) -> Iterator[Finding]:
     if not launch.needs_supervisor(config):
         yield ok("supervisor", "none is needed: producers ship their records themselves")
     elif doorbell.is_heard(launch.doorbell_path(config)):
-        yield problem("supervisor", seen.supervisor_error, f"it runs; look at {launch.log_path(config)}")
+        yield problem("supervisor", seen.supervisor_error, f"it runs; look at {own_log(config)}")
     elif config.supervisor.autostart and not waiting and not alive:
         yield ok("supervisor", "none runs, and nobody logs here; the first application that does starts it")
     else:
@@ -195,7 +204,7 @@ def _of_children(seen: Seen) -> Iterator[Finding]:
         state, why = child.get("state"), child.get("error") or child.get("last_exit") or ""
         subject = child["name"] if child["name"] == child["kind"] else f"{child['kind']} {child['name']}"
         if state in _BAD_STATES:
-            advice = "mend the cause; it is tried again at a slow pace, and at once after SIGHUP"
+            advice = "mend the cause; it is tried again every 15 seconds"
             yield problem(subject, f"{state}: {why}", advice)
         elif state in _PASSING_STATES or child.get("error"):
             yield warning(subject, f"{state}: {why}", "it goes on by itself when the cause is gone")
@@ -255,9 +264,7 @@ def _of_writer(config: Config, seen: Seen, row: WriterRow) -> Iterator[Finding]:
             "it catches up, or the load is too high for it",
         )
     else:
-        yield problem(
-            subject, f"{text}, and it writes nothing", row.error or f"look at {launch.log_path(config)}"
-        )
+        yield problem(subject, f"{text}, and it writes nothing", row.error or f"look at {own_log(config)}")
 
 
 def _of_spools(config: Config, seen: Seen) -> Iterator[Finding]:

@@ -59,6 +59,19 @@ class OwnShipper(Protocol):
         """The process ends: remove what would be left of it on disk, the doorbell."""
 
 
+_muted = False
+
+
+def mute() -> None:
+    """Have no handler of this process take anything any more: it writes what others have logged.
+
+    What runs there may well call ``configure()``, as its module does everywhere.
+    """
+    global _muted
+    _muted = True
+    SpoolHandler.handle = lambda self, record: False  # type: ignore[method-assign]
+
+
 class SpoolHandler(logging.Handler):
     """Puts records into the spool; the supervisor ships them.
 
@@ -109,7 +122,7 @@ class SpoolHandler(logging.Handler):
             # Now and not in the first logging call, which may come under anybody's lock.
             importlib.import_module(_THREAD_MODULE)
         before = "" if follows is None else follows._end.producer
-        if launch.needs_supervisor(self.config):
+        if launch.needs_supervisor(self.config) and not _muted:
             launch.check(self.config, apart_from=before)
         # Only now: ``logging`` must not learn of a handler that could not be made.
         super().__init__(self.config.producer.level if level is None else level)
@@ -120,14 +133,15 @@ class SpoolHandler(logging.Handler):
         self._terminal = terminal.find_terminal()
         # Read now: the first record may come from a ``__del__`` at interpreter teardown, without ``open``.
         self._host, self._boot_id = identity.host_name(), identity.boot_id()
-        self._levels_path = os.path.join(self.config.stream_dir, LEVELS)
+        self.levels_path = os.path.join(self.config.stream_dir, LEVELS)
+        """File with the levels that loggers have for a while."""
         self._next_start = 0.0
         self._start_pause = _START_PAUSE
         self._begin()
         _handlers.add(self)
         # Not looked at yet: ``dictConfig`` sets the levels of loggers when it has made the handlers.
-        levels.follow(self._levels_path)
-        if self.config.supervisor.autostart and launch.needs_supervisor(self.config):
+        levels.follow(self.levels_path)
+        if self.config.supervisor.autostart and launch.needs_supervisor(self.config) and not _muted:
             self._start_supervisor(before)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -269,7 +283,8 @@ class SpoolHandler(logging.Handler):
         if self._looked_at <= now < self._look_at:
             return  # a record passed on from elsewhere, or without a time
         self._looked_at, self._look_at = now, now + _LOOK_INTERVAL
-        levels.look(self._levels_path)
+        levels.follow(self.levels_path)  # again, where it has been closed and is used all the same
+        levels.look()
         with contextlib.suppress(Exception):
             if not doorbell.is_heard(self._settings.doorbell):
                 self._somebody_must_ship()
@@ -321,10 +336,6 @@ class SpoolHandler(logging.Handler):
             boot_id=self._boot_id,
             ships_itself=self.config.producer.ship == "thread",
         )
-
-    def look_at_levels(self) -> None:
-        """Give loggers the levels that somebody has changed for a while; done once a second by itself."""
-        levels.look(self._levels_path)
 
     # -- who ships ------------------------------------------------------------------------------
 
@@ -415,7 +426,7 @@ class SpoolHandler(logging.Handler):
                 self._own_shipper.silence()
         else:
             self._leave_spool()
-            levels.leave(self._levels_path)
+            levels.leave(self.levels_path)
         super().close()
 
     def _leave_spool(self) -> None:

@@ -9,6 +9,7 @@ the server, the end of the pipe tells.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -179,8 +180,10 @@ def main(
         link.report(f"has failed: {error!r}")
         raise
     # Nothing of ours is left to do; the interpreter's own shutdown would only cost time.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed when the supervisor was started
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
     os._exit(code)
 
 

@@ -160,7 +160,7 @@ class Child:
         """Judge a running child by its signs of life and its end; plan the next start where it has ended."""
         self.listen()
         now = time.monotonic()
-        timeout = self.config.supervisor.heartbeat_timeout
+        timeout = self._longest_silence()
         if now - self._last_beat > timeout:
             self._report(f"{self.title}: silent for more than {timeout:g} s, killed")
             self.kill()
@@ -180,6 +180,11 @@ class Child:
             early = "" if self.status else " before its first sign of life"
             self._plan_restart(code, f"has {self.last_exit}{early}")
         self.look()
+
+    def _longest_silence(self) -> float:
+        """How long it may be silent: a user's code may not return before, and is silent meanwhile."""
+        in_a_call = float(getattr(self.config.writers.get(self.spec.name), "timeout", 0.0))
+        return self.config.supervisor.heartbeat_timeout + in_a_call
 
     def _patience(self) -> float:
         """How long it may wait before it can know that it can not work."""

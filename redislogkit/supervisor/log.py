@@ -31,6 +31,7 @@ class Log:
         self.path = path
         self._bounded = bounded
         self._left_out = 0
+        self._torn = False  # the last line was begun and not ended
 
     def __call__(self, message: str) -> None:
         """Write one line, with time and pid."""
@@ -63,12 +64,14 @@ class Log:
         if stat.S_ISREG(status.st_mode):
             os.write(_STDERR, line)
             return True
-        # As much as a pipe with any room takes at once.
         poll = select.poll()
         poll.register(_STDERR, select.POLLOUT)
-        if not any(event & select.POLLOUT for _, event in poll.poll(0)):
-            return False
-        if len(line) > select.PIPE_BUF:
-            line = line[: select.PIPE_BUF - 5] + b" ...\n"
-        os.write(_STDERR, line)
+        rest = b"\n" * self._torn + line
+        while rest:
+            if not any(event & select.POLLOUT for _, event in poll.poll(0)):
+                self._torn = self._torn or len(rest) < len(line)
+                return False
+            # As much as a pipe with any room takes at once.
+            rest = rest[os.write(_STDERR, rest[: select.PIPE_BUF]) :]
+        self._torn = False
         return True

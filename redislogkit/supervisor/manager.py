@@ -273,6 +273,7 @@ class Manager:
             "config": self._config.source,
             "config_loaded": self._loaded,
             "config_error": self._config_error,
+            "reloading": self._changing is not None,
             "launched": self._launched,
             "dropped": self._shipper.totals.by_cause("dropped"),
             "children": [each.facts() for each in self._children],
@@ -428,7 +429,7 @@ class Manager:
             child.load_modules()
             # By the last word our tools know one that may be ended.
             launched = " --launched" if self._launched else ""
-            title.give("rlk-supervisor", f"redislogkit: supervisor ({self._config.stream.name}){launched}")
+            title.give("redislogkit", f"redislogkit: supervisor ({self._config.stream.name}){launched}")
 
     def _leave_behind(self) -> None:
         """In a child: close what only the supervisor may hold."""

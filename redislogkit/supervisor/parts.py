@@ -8,14 +8,15 @@ from collections.abc import Callable
 from typing import Final
 
 from redislogkit import encoding, identity, launch, locking, selection
-from redislogkit.config import Config, FileWriterConfig, TtyWriterConfig
+from redislogkit.config import Config, CustomWriterConfig, FileWriterConfig, TtyWriterConfig
 from redislogkit.ship.shipper import Shipper, ShipperSettings
 from redislogkit.spool.doorbell import Doorbell
 from redislogkit.stream import address
 from redislogkit.stream.client import TIMEOUT, StreamClient
+from redislogkit.supervisor import code
 from redislogkit.supervisor.child import EXIT_UNFINISHED, ROTATE, Link, MetricsStatus
 from redislogkit.writers import index
-from redislogkit.writers.base import Destination, Writer
+from redislogkit.writers.base import LEASE, Destination, Writer
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.file import FileDestination
 from redislogkit.writers.standard import StandardDestination
@@ -47,12 +48,20 @@ def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
     # Its predecessor, whose supervisor has just been killed, may still be at work on both.
     lock = locking.OwnedLock(f"{checkpoint}.lock", f"the checkpoint of writer {name!r}")
     lock.acquire(_PREDECESSOR_TIMEOUT)
+    if settings.filter or isinstance(settings, CustomWriterConfig):
+        code.prepare(config)
     destination: Destination
-    lock_timeout = 0.0
+    lock_timeout, lease = 0.0, LEASE
     if isinstance(settings, FileWriterConfig):
         folder = index.folder(config.stream_dir, name)
         destination = FileDestination(settings, link.report, index_folder=folder)
         lock_timeout = settings.lock_timeout
+    elif isinstance(settings, CustomWriterConfig):
+        lease += settings.timeout
+        destination = code.destination(
+            config, name, link.report, lambda *done: writer.settle(*done), lambda: writer.stay_alive()
+        )
+        os.dup2(2, 1)  # what it prints goes where the supervisor's own log does
     elif isinstance(settings, TtyWriterConfig):
         destination = TtyDestination(settings)
     else:
@@ -67,6 +76,8 @@ def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
         lock_timeout=lock_timeout,
         owner=f"{identity.host_name()}:{config.stream_dir}",
         wake=(link.fileno(),),
+        lease=lease,
+        filter=code.record_filter(config, name, link.report) if settings.filter else None,
     )
     done = writer.run(
         lambda: _is_stopping(link, destination),

@@ -1,6 +1,7 @@
 """Names of our processes, for ``ps`` and ``top``.
 
-Every one has a short name that the kernel keeps (``rlk-shipper``), by which our own tools know it. Where
+Every one has a short name that the kernel keeps: ``redislogkit`` the supervisor, ``rlk-shipper`` and the like its
+children, by which our own tools know them (a child has its parent's name until it gives itself its own). Where
 ``setproctitle`` is installed (the extra ``cli``) the command line says more: ``redislogkit: writer app (shop)``.
 """
 

@@ -12,7 +12,7 @@ from redislogkit.errors import ConfigError
 from redislogkit.record import Record, attributes
 from redislogkit.selection import selector
 from redislogkit.view import moments
-from redislogkit.view.seen import Seen
+from redislogkit.view.seen import OWN_LOGGER, Seen
 
 #: Names of standard fields as JSON lines have them → those of ``LogRecord``. An extra of that name comes first.
 ALIASES: Final[Mapping[str, str]] = {
@@ -127,11 +127,17 @@ class Filter(NamedTuple):
         """True for what is wanted. What redislogkit says in place of records passes level and loggers, as in a file."""
         record = seen.record
         return (
-            (self.selects is None or self.selects(record.levelno, record.name) or seen.is_notice)
-            and (self.since is None or record.created >= self.since)
-            and (self.until is None or record.created < self.until)
+            self.admits(record.levelno, record.name, record.created)
             and (self.grep is None or _found(self.grep, record))
             and (not self.fields or self._has_fields(seen))
+        )
+
+    def admits(self, levelno: int, name: str, created: float) -> bool:
+        """True where level, logger and time are right: the part that is quickly asked."""
+        return (
+            (self.selects is None or self.selects(levelno, name) or name == OWN_LOGGER)
+            and (self.since is None or created >= self.since)
+            and (self.until is None or created < self.until)
         )
 
     def _has_fields(self, seen: Seen) -> bool:

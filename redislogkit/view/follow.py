@@ -6,11 +6,13 @@ been made anew, the ids of its entries begin anew as well: a `Follower` whose pl
 at the oldest one, and sequences tell what it has had.
 
 The stream is trimmed behind the slowest writer, whoever else reads it. Who is slower than that misses records; that
-is noticed by their sequences, and said.
+is noticed by their sequences, and said. To be quick, a thread may fetch entries ahead (`Follower.fetch_ahead`): what is
+fetched is packed as it was in the stream, and unpacked, filtered and shown when there is time for it.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +27,8 @@ from redislogkit.view.seen import Seen, seen
 
 #: Entries in one reading. One may hold thousands of records.
 _AT_ONCE: Final = 64
+#: Bytes of entries, packed, that are fetched ahead.
+AHEAD: Final = 64 * 1024 * 1024
 #: Seconds; the connection's own time-out is twice as long.
 LONGEST_BLOCK: Final = 2.0
 _LONGEST_PAUSE: Final = 1.0
@@ -107,6 +111,7 @@ class Follower:
         self._after = "0-0"
         self._newest = "0-0"  # of the entries that the stream has been seen to have
         self._failures = 0
+        self._ahead: _Ahead | None = None
 
     # -- where to begin -------------------------------------------------------------------------
 
@@ -148,11 +153,21 @@ class Follower:
 
     # -- reading --------------------------------------------------------------------------------
 
+    def fetch_ahead(self, max_bytes: int = AHEAD) -> None:
+        """From now on have a thread fetch entries, up to ``max_bytes`` ahead of `read`; it ends with `close`."""
+        self._ahead = _Ahead(self._fetch, self._disconnect, max_bytes)
+        self._ahead.start()
+
     def read(self, block: float = LONGEST_BLOCK) -> list[Seen]:
         """Return what is new and wanted; waits up to ``block`` seconds for it, also for a server that is away.
 
         Empty when there was nothing. Raises ``ConfigError`` where an entry can not be read by this installation.
         """
+        found = self._fetch(block) if self._ahead is None else self._ahead.take(block)
+        return list(self._select(self._decoder.decode(found)))
+
+    def _fetch(self, block: float) -> list[RawEntry]:
+        """Return the next entries; none when there was nothing within ``block`` seconds."""
         try:
             client = self._ready()
             found = client.look(self._after, _AT_ONCE, min(block, LONGEST_BLOCK))
@@ -164,17 +179,16 @@ class Follower:
         if self._failures:
             self._failures = 0
             self._report("the server is back")
-        return self._take(found)
+        self._come_to(found)
+        return found
 
     def read_to(self, last_id: str) -> Iterator[Seen]:
         """Yield what is wanted up to the entry ``last_id``. Raises ``ServerAwayError``."""
         end = _key(last_id)
-        while _key(self._after) < end:
-            found = self._ready().look(self._after, _AT_ONCE)
-            if not found:
-                return
-            yield from self._take([entry for entry in found if _key(entry[0].decode()) <= end])
-            self._after = found[-1][0].decode()
+        while _key(self._after) < end and (found := self._ready().look(self._after, _AT_ONCE)):
+            self._come_to(found)
+            upto = [entry for entry in found if _key(entry[0].decode()) <= end]
+            yield from self._select(self._decoder.decode(upto))
 
     def newest_id(self) -> str:
         """Return the id of the newest entry, for `read_to`. Raises ``ServerAwayError``."""
@@ -183,14 +197,19 @@ class Follower:
 
     def close(self) -> None:
         """Close the connection."""
+        if self._ahead is not None:
+            self._ahead.stop()  # it ends with what it waits for, and uses the connection until then
+            return
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
 
-    def _take(self, found: Sequence[RawEntry]) -> list[Seen]:
+    def _come_to(self, found: Sequence[RawEntry]) -> None:
         if found:
             self._after = self._newest = found[-1][0].decode()
-        return list(self._select(self._decoder.decode(found)))
 
     def _select(self, found: Iterator[Seen]) -> Iterator[Seen]:
         return found if self._wanted is None else filter(self._wanted.matches, found)
@@ -215,11 +234,68 @@ class Follower:
 
     def wait_after(self, error: RedislogkitError, block: float = _LONGEST_PAUSE) -> None:
         """Wait a while for a server that is away, at most ``block`` seconds; it is said once."""
-        self.close()
+        self._disconnect()
         if not self._failures:
             self._report(f"the server is away, waiting for it: {error}")
         self._failures += 1
         self._sleep(min(block, 0.05 * 2 ** min(self._failures, 6), _LONGEST_PAUSE))
+
+
+class _Ahead(threading.Thread):
+    """Fetches entries and keeps up to ``max_bytes`` of them until they are taken."""
+
+    def __init__(
+        self, fetch: Callable[[float], list[RawEntry]], disconnect: Callable[[], None], max_bytes: int
+    ) -> None:
+        super().__init__(name="redislogkit-follower", daemon=True)
+        self._fetch = fetch
+        self._disconnect = disconnect
+        self._room = max_bytes
+        self._changed = threading.Condition()
+        self._readings: deque[list[RawEntry]] = deque()
+        self._stopped = False
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Fetch until it is stopped."""
+        try:
+            while not self._stopped:
+                found = self._fetch(LONGEST_BLOCK)
+                with self._changed:
+                    if found:
+                        self._readings.append(found)
+                        self._room -= _size(found)
+                        self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._room > 0 or self._stopped)
+        except Exception as error:  # for whoever reads
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+        finally:
+            self._disconnect()
+
+    def take(self, block: float) -> list[RawEntry]:
+        """Return the oldest reading; none where there is none within ``block`` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._readings or self._error, block)
+            if not self._readings:
+                if self._error is not None:
+                    raise self._error
+                return []
+            found = self._readings.popleft()
+            self._room += _size(found)
+            self._changed.notify_all()
+            return found
+
+    def stop(self) -> None:
+        """End soon."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+def _size(found: Sequence[RawEntry]) -> int:
+    return sum(len(value) for _, fields in found for value in fields.values())
 
 
 def _say_nothing(_: str) -> None:

@@ -17,6 +17,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -80,12 +81,23 @@ def check(parser: Parser, wanted: Filter, where: str) -> None:
         raise ConfigError(problems)
 
 
+def level_of(values: Mapping[str, Any]) -> int:
+    """Return the number of the level that ``values``, attributes of a record, tell; 0 where they tell none."""
+    levelno = values.get("levelno")
+    if levelno is None and "levelname" in values:
+        return _level_number(values["levelname"])
+    return levelno or 0
+
+
+@lru_cache(256)
+def _level_number(levelname: str) -> int:
+    number: object = logging.getLevelName(levelname.upper())
+    return number if isinstance(number, int) else UNKNOWN_LEVEL
+
+
 def seen(values: Mapping[str, Any]) -> Seen:
     """Return what was seen as far as ``values``, attributes of it, tell."""
-    levelname, levelno = values.get("levelname"), values.get("levelno")
-    if levelno is None and levelname is not None:
-        number: object = logging.getLevelName(str(levelname).upper())
-        levelno = number if isinstance(number, int) else UNKNOWN_LEVEL
+    levelname, levelno = values.get("levelname"), level_of(values)
     extra = {
         name: value
         for name, value in values.items()
@@ -93,8 +105,8 @@ def seen(values: Mapping[str, Any]) -> Seen:
     }
     made = record.build(
         created=values.get("created", 0.0),
-        levelno=levelno or 0,
-        levelname=str(levelname or logging.getLevelName(levelno or 0)),
+        levelno=levelno,
+        levelname=str(levelname or logging.getLevelName(levelno)),
         name=values.get("name", ""),
         message=values.get("message", ""),
         pathname=values.get("pathname") or values.get("filename") or "",
@@ -199,14 +211,17 @@ class _TextParser:
         return self._multiline == "escape" or self._head is None or self._head.match(line) is not None
 
     def parse(self, text: str) -> dict[str, Any] | None:
-        match = next((found for whole in self._wholes if (found := whole.fullmatch(text))), None)
-        if match is None:
+        for whole in self._wholes:
+            match = whole.fullmatch(text)
+            if match is not None:
+                break
+        else:
             return None
         values: dict[str, Any] = {}
         try:
-            for key, (name, read) in self._groups.items():
-                if (value := match[key]) is not None:
-                    values.setdefault(name, read(value))
+            for (name, read), value in zip(self._groups.values(), match.groups(), strict=False):
+                if value is not None and name not in values:
+                    values[name] = value if read is str else read(value)
         except (ValueError, OverflowError):  # the 31st of February
             return None
         if "msecs" in values and "created" in values and values["created"] % 1 == 0:

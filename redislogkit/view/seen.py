@@ -31,7 +31,7 @@ class Seen(NamedTuple):
 
     @property
     def is_notice(self) -> bool:
-        """True for what redislogkit itself says in place of records, which no level or logger hides."""
+        """True for what redislogkit itself says in place of records."""
         return self.record.name == OWN_LOGGER
 
 

@@ -58,6 +58,7 @@ class Whole:
         wanted: Which records.
         report: Takes one line about what can not be read, or judged.
         connect: Makes the client.
+        plain: The text alone will do: where nothing is filtered, the lines of files are not understood then.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Whole:
         wanted: Filter,
         report: Callable[[str], None],
         connect: Callable[[], StreamClient],
+        *,
+        plain: bool = False,
     ) -> None:
         writer = config.writers[name]
         assert isinstance(writer, FileWriterConfig)
@@ -75,9 +78,7 @@ class Whole:
         self._group = address.group(config, name)
         self._journal = os.path.join(config.stream_dir, "checkpoints", name)
         self._wanted = wanted
-        self._judges = (
-            wanted._replace(grep=None, selects=None, level=0, loggers=()) != Filter() or wanted.selects
-        )
+        self._as_they_are = plain and wanted.grep is None and not wanted.needs()
         self._report = report
         self._connect = connect
         self._aside: BinaryIO | None = None
@@ -161,14 +162,19 @@ class Whole:
     def _file_lines(self, part: Part) -> Iterator[Line]:
         assert self._files is not None
         for text in self._files.texts(part, self.parser):
+            if self._as_they_are:
+                yield Line(text)
+                continue
             values = self.parser.parse(text)
             if values is None:
                 if self._is_wanted_text(text):
                     yield Line(text)
                 continue
-            one = parsing.seen(values)
-            if self._wanted.matches(one):
-                yield Line(text, one, values)
+            created = values.get("created", 0.0)
+            if self._wanted.admits(parsing.level_of(values), values.get("name", ""), created):
+                one = parsing.seen(values)
+                if self._wanted.matches(one):
+                    yield Line(text, one, values)
 
     def _is_wanted_text(self, text: str) -> bool:
         """Of what is not understood only the text is known."""
@@ -216,7 +222,7 @@ def _key(entry_id: str) -> tuple[int, int]:
 
 def as_json(line: Line) -> dict[str, object]:
     """Return what a text line shows, by the names that JSON lines have."""
-    from redislogkit.formatting import utc_timestamp
+    from redislogkit.rendering import timestamp
     from redislogkit.view.filter import ALIASES
 
     if line.shown is None:
@@ -224,4 +230,4 @@ def as_json(line: Line) -> dict[str, object]:
     names = {attribute: name for name, attribute in ALIASES.items() if name != "pid"}
     values = {names.get(name, name): value for name, value in line.shown.items()}
     created = values.pop("created", None)
-    return {"timestamp": utc_timestamp(created), **values} if isinstance(created, float) else values
+    return {"timestamp": timestamp(created), **values} if isinstance(created, float) else values

@@ -31,7 +31,9 @@ from redislogkit.errors import (
     LeaseLostError,
     LockHeldError,
     RedislogkitError,
+    TargetAwayError,
 )
+from redislogkit.lines import Numbered
 from redislogkit.stream import entries
 from redislogkit.stream.client import Confirmation, RawEntry, StreamClient, WokenError
 from redislogkit.trouble import Trouble
@@ -106,7 +108,9 @@ class Writer:
 
     A writer without a checkpoint begins behind the entry ``start_after``. One reading waits for up to
     ``block`` seconds; ``owner`` names the place whose processes may follow one another without waiting for
-    the lease's end; a descriptor of ``wake`` that can be read ends the waiting for records. A destination that somebody else has locked is waited for ``lock_timeout`` seconds.
+    the lease's end, which lasts ``lease`` seconds without being kept; a descriptor of ``wake`` that can be read ends the
+    waiting for records. A destination that somebody else has locked is waited for ``lock_timeout`` seconds. ``filter`` is
+    asked for each record besides ``selects``.
     """
 
     def __init__(
@@ -123,8 +127,16 @@ class Writer:
         lock_timeout: float = 0.0,
         owner: str = "",
         wake: Sequence[int] = (),
+        lease: float = LEASE,
+        filter: Callable[[Numbered], bool] | None = None,  # noqa: A002 - it is the key of the configuration
     ) -> None:
         self._wake = wake
+        self._lease = lease
+        self._filter = filter
+        self._beat: Callable[[WriterStatus], None] = lambda status: None
+        self._settled = 0  # records of the present reading
+        self._not_before = 0.0
+        self._wants_company = False
         self._owner = owner
         self._token = 0
         self._kept = 0.0
@@ -166,6 +178,7 @@ class Writer:
         ``retiring`` that this writer is no longer wanted: once it has read to the end the stream is not kept
         for it any more. Returns True when it has done what it was told to.
         """
+        self._beat = beat
         self._checkpoint.open()
         if self._checkpoint.damage:
             self._report(self._checkpoint.damage)
@@ -201,6 +214,22 @@ class Writer:
             tuple(counts.skipped.items()),
             self._ages,
         )
+
+    def settle(self, reached: dict[str, int], count: int) -> None:
+        """Take note that the destination has ``count`` records more, each producer's up to ``reached``.
+
+        They do not come again, whatever happens to the rest of the reading.
+        """
+        checkpoint = self._checkpoint
+        checkpoint.commit(checkpoint.entry_id, checkpoint.total, self._destination.mark(), reached, [])
+        self._written += count
+        self._settled += count
+
+    def stay_alive(self) -> None:
+        """Beat, and keep the lease, within a reading that takes long. Raises ``LeaseLostError``."""
+        self._beat(self.status())
+        if self._client is not None:
+            self._keep_lease(self._client)
 
     def _leave(self, *, finished: bool) -> bool:
         """Have the stream kept for this writer no longer, if it has read it to its end; True when that is done.
@@ -254,8 +283,13 @@ class Writer:
     def _step(self, block: float) -> bool:
         """Read and write once; False when there was nothing to do."""
         try:
+            if self._not_before and self._pauses(block):
+                return False
             pause = self._destination.service()
             client = self._ready()
+            if self._wants_company:
+                self._wants_company = False
+                client.read(self._name, ">", 1, 0.0)  # it is pending from here on, and comes with the others
             wait = block if pause is None else min(block, pause)
             wait = wait if self._after == ">" else 0.0
             found = client.read(self._name, self._after, self._count, wait, self._wake)
@@ -288,11 +322,31 @@ class Writer:
             return False
         except DestinationClosedError:
             raise
+        except TargetAwayError as error:
+            self._after = "0"
+            self._not_before = time.monotonic() + error.pause
+            self._wants_company = error.alone
+            self._trouble.add(str(error), _PATIENCE)
+            return False
         except (RedislogkitError, OSError) as error:
             self._disconnect()
             self._in_doubt = self._in_doubt or isinstance(error, OSError)
             self._wait_after(str(error))
             return False
+
+    def _pauses(self, block: float) -> bool:
+        """Wait for up to ``block`` seconds, where the destination has asked for a pause; False when that is over.
+
+        When it is to end, what is left to do is tried more often.
+        """
+        left = self._not_before - time.monotonic()
+        if left <= 0:
+            self._not_before = 0.0
+            return False
+        if self._client is not None:
+            self._keep_lease(self._client)
+        time.sleep(min(left, block or _LONGEST_PAUSE))
+        return bool(block)
 
     def _ready(self) -> StreamClient:
         """Return a connection with the lease, with everything before settled."""
@@ -316,7 +370,7 @@ class Writer:
 
     def _take_lease(self, client: StreamClient) -> None:
         """Become the one that writes."""
-        token, holder = client.claim(self._name, self._owner, LEASE)
+        token, holder = client.claim(self._name, self._owner, self._lease)
         if not token:
             raise LeaseLostError(f"{holder} runs this writer; it stands by until that one is gone")
         self._token, self._kept = token, time.monotonic()
@@ -324,7 +378,7 @@ class Writer:
     def _compare_positions(self, client: StreamClient) -> None:
         """Take over what a predecessor on another host has published; publish what a new server does not know."""
         checkpoint = self._checkpoint
-        reading = Reading(checkpoint.seen, self._selects)
+        reading = Reading(checkpoint.seen, self._selects, self._filter)
         for producer, sequence in client.written(self._name).items():
             if sequence > checkpoint.seen(producer):
                 reading.skip(producer, sequence)
@@ -339,7 +393,7 @@ class Writer:
         now = time.monotonic()
         if now - self._kept < LEASE / 3:
             return
-        token, holder = client.claim(self._name, self._owner, LEASE, self._token)
+        token, holder = client.claim(self._name, self._owner, self._lease, self._token)
         if token != self._token:
             raise LeaseLostError(f"the lease has run out; {holder} has it now")
         self._kept = now
@@ -361,7 +415,7 @@ class Writer:
 
     def _handle(self, client: StreamClient, found: list[RawEntry]) -> None:
         checkpoint = self._checkpoint
-        reading = Reading(checkpoint.seen, self._selects)
+        reading = Reading(checkpoint.seen, self._selects, self._filter)
         total = checkpoint.total
         for entry_id, fields in found:
             total = max(total, entries.total(fields))
@@ -372,6 +426,7 @@ class Writer:
                 self._set_aside(entry_id, fields, error)
         last_id = found[-1][0]
         self._in_doubt = True
+        self._settled = 0
         self._destination.write(reading)
         if reading.ended:
             checkpoint.intend_end(reading.ended)
@@ -387,7 +442,7 @@ class Writer:
             raise
         self._commit(last_id, total, reading)
         if reading.items:
-            self._written += len(reading.items)
+            self._written += len(reading.items) - self._settled
             self._last_write = time.time()
             self._ages = self._ages.add(self._last_write - reading.items[-1][0].created)
 

@@ -39,11 +39,18 @@ class Reading:
     Args:
         seen: Returns the highest sequence of a producer that is written, 0 for an unknown one.
         selects: Says which records belong to the writer; None: all of them.
+        filter: Is asked for each of these; None: all of them.
     """
 
-    def __init__(self, seen: Callable[[str], int], selects: Selects | None) -> None:
+    def __init__(
+        self,
+        seen: Callable[[str], int],
+        selects: Selects | None,
+        filter: Callable[[Numbered], bool] | None = None,  # noqa: A002 - it is the key of the configuration
+    ) -> None:
         self._seen = seen
         self._selects = selects
+        self._filter = filter
         self._wanted: dict[bytes, bool] = {}
         self.items: list[Numbered] = []
         self.highest: dict[str, int] = {}
@@ -84,12 +91,14 @@ class Reading:
 
     def _take(self, items: Sequence[Item], facts: Facts, first: int, known: int) -> None:
         """Take the items that belong to the writer."""
-        if self._selects is None and _RECORDS.issuperset(map(type, items)):
+        if self._selects is None and self._filter is None and _RECORDS.issuperset(map(type, items)):
             self.items.extend(zip(items, repeat(facts), count(first)))  # type: ignore[arg-type]
             return
         for sequence, item in enumerate(items, first):
             if isinstance(item, Record):
-                if self._selects is None or self._is_wanted(item):
+                if (self._selects is None or self._is_wanted(item)) and (
+                    self._filter is None or self._filter((item, facts, sequence))
+                ):
                     self.items.append((item, facts, sequence))
             elif isinstance(item, Loss):
                 # The server may have lost more than we have missed.

@@ -108,6 +108,7 @@ class TtyDestination:
         self.skipped = self.counts.skipped
         self._format = formatting.build(config.formatter)
         self._coloured = wants_colour(config.color, environ)
+        self._colour_of = escaping.palette(config.formatter.colors)
         self._clock = clock
         self._here = ("", "")
         self._waiting: dict[_Key, _Terminal] = {}
@@ -249,7 +250,7 @@ class TtyDestination:
         record = formatting.loss_record(item, facts) if isinstance(item, Loss) else item
         text = escaping.sanitise_terminal(self._format(record, facts, sequence))
         if self._coloured:
-            text = escaping.colourise(text, record.levelno, record.levelname)
+            text = escaping.colourise(text, record.levelno, record.levelname, self._colour_of)
         text += "\n"
         if newline != "\n":
             text = text.replace("\n", newline)

@@ -39,7 +39,7 @@ class LookedAt:
     def __init__(self, *entries: RawEntry) -> None:
         self.entries = list(entries)
         self.away = False
-        self.connections = 0
+        self.connections = self.closed = 0
         self.published: dict[str, int] = {}
         self.meanwhile: Callable[[], None] = lambda: None
         """What happens with each command."""
@@ -66,7 +66,7 @@ class LookedAt:
         return self.published
 
     def close(self) -> None:
-        pass
+        self.closed += 1
 
     def _answer(self) -> None:
         self.meanwhile()

@@ -330,6 +330,80 @@ def test_quick_rotation_and_compression_lose_nothing(log, compress, suffix):
     assert log.reports == []
 
 
+def test_a_file_is_rotated_when_it_is_wanted_and_compressed_without_another_record(log):
+    log.open(max_bytes=10_000, compress="gzip")
+    log.destination.rotate_soon()
+    log.destination.service()  # nothing is in it
+    assert log.names() == ["app.log"]
+    log.log("one")
+    log.destination.rotate_soon()
+    log.destination.service()
+    wait_until(lambda: log.names() == ["app.log", "app.log.1.gz"], what="it is compressed")
+    assert log.checkpoint.mark == log.destination.mark()
+    log.log("two")
+    log.again()
+    assert everything(log.config) == b"one\ntwo\n"
+    assert log.destination.counts.rotations == 0  # since it was made
+    assert log.reports == []
+
+
+def test_a_file_that_never_rotates_by_itself_is_rotated_when_it_is_wanted(log):
+    log.open(backup_count=0)
+    for text in ("one", "two"):
+        log.log(text)
+        log.destination.rotate_soon()
+        log.destination.service()
+    assert log.names() == ["app.log", "app.log.1", "app.log.2"]
+    assert everything(log.config) == b"one\ntwo\n"
+    assert log.destination.counts.rotations == 2
+    assert log.destination.counts.bytes == 8
+
+
+def test_with_a_time_of_its_own_the_archive_has_the_name_of_the_interval(log):
+    log.open(when="H", naming="timestamp")
+    log.log("one")
+    log.now += 60
+    log.destination.rotate_soon()
+    log.destination.service()
+    log.log("two")
+    log.now += 2 * 3600
+    log.log("three")
+    assert everything(log.config) == b"one\ntwo\nthree\n"
+    assert len(log.names()) == 3
+
+
+def test_a_file_that_was_moved_is_let_go_of_before_a_record_comes(log):
+    log.open()
+    log.log("one")
+    os.rename(log.path, log.folder / "app.log.moved")
+    log.destination.reopen_soon()
+    log.destination.service()
+    assert (log.folder / "app.log").read_bytes() == b""
+    log.log("two")
+    assert (log.folder / "app.log.moved").read_bytes() == b"one\n"
+    assert (log.folder / "app.log").read_bytes() == b"two\n"
+
+
+def test_nothing_is_rotated_while_a_write_is_in_doubt(log, monkeypatch):
+    log.open()
+    log.log("one")
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileDestination, "_append", fail)
+        with pytest.raises(OSError, match="no space"):
+            log.write(log.items("two"))
+    assert log.checkpoint.intents
+    log.destination.rotate_soon()
+    log.destination.service()
+    assert log.names() == ["app.log"]
+    log.recover()
+    log.destination.service()
+    assert log.names() == ["app.log", "app.log.1"]
+
+
 # --- mode and owner ----------------------------------------------------------------------------------------
 
 

@@ -38,7 +38,7 @@ def test_the_list_has_every_command_that_scripts_and_client_send():
     source = "".join(path.read_text("utf-8") for path in (ROOT / "redislogkit/stream/lua").glob("*.lua"))
     called = set(re.findall(r"(?:redis\.p?call\(|\{)'([A-Z]+)'(?:, '(CREATE|DESTROY)')?", source))
     client = (ROOT / "redislogkit/stream/client.py").read_text("utf-8")
-    called |= {(name, "") for name in re.findall(r"_(?:call|execute)\(\"([A-Z]+)\"", client)}
+    called |= {(name, "") for name in re.findall(r"(?:_call|_execute|send_command)\(\"([A-Z]+)\"", client)}
     assert {" ".join(filter(None, pair)) for pair in called} == set(rights.COMMANDS)
 
 

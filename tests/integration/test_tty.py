@@ -414,6 +414,16 @@ def test_levels_have_colours(screen: Screen, destinations: Callable[..., TtyDest
     assert shown.buffer[0][10].fg == "default"
 
 
+def test_colours_and_secrets_are_as_the_formatter_says(
+    screen: Screen, destinations: Callable[..., TtyDestination]
+) -> None:
+    formatter = FormatterConfig(
+        format="%(levelname)s %(message)s", colors={"INFO": "bold cyan"}, redact=("password",)
+    )
+    write(destinations("always", formatter), [(record("password=x \x1b[2J"), screen.facts(), 1)])
+    assert screen.lines() == ["\x1b[1;36mINFO\x1b[0m password=*** \\x1b[2J"]
+
+
 def test_no_color_takes_the_colours_away(screen: Screen, destinations: Callable[..., TtyDestination]) -> None:
     write(destinations("auto", environ={"NO_COLOR": "1"}), items(screen.facts(), "plain"))
     assert screen.lines() == ["INFO plain"]

@@ -18,6 +18,7 @@ import pytest
 
 from redislogkit import config as configuration
 from redislogkit import control
+from redislogkit.__main__ import main
 from redislogkit.stream import address
 from redislogkit.stream.client import StreamClient
 from stress import checker
@@ -121,8 +122,8 @@ def test_a_reload_touches_only_what_has_changed_and_loses_nothing(
     assert {name: each["pid"] for name, each in asked.children().items()} == {
         name: each["pid"] for name, each in before.items()
     }
-    supervision.file()
-    process.send_signal(signal.SIGHUP)
+    assert main(["reload", supervision.file()]) == 0
+    assert "writer new: added\nwriter old: removed\nshipper: started anew\n" in capsys.readouterr().out
     asked.wait_for("new", "running")
     after = asked.children()
     assert after.keys() == {"server", "shipper", "app", "new"}
@@ -242,6 +243,7 @@ def test_the_unit_file_is_right_and_starts_what_is_there(tmp_path):
     assert started
     own = tmp_path / "redislogkit.service"
     own.write_text(unit.replace(started[1], f"{os.path.dirname(sys.executable)}/redislogkit"))
+    assert f"ExecReload={started[1]} reload {started[2]}\n" in unit
     try:
         done = subprocess.run(
             ["systemd-analyze", "verify", str(own)], capture_output=True, text=True, check=False, timeout=60
@@ -258,7 +260,7 @@ def test_processes_have_titles_and_keep_their_names(state_dir, reaped):
     process = supervision.start()
     titles = {found.name(pid): title(pid) for pid in (process.pid, *supervision.children().values())}
     assert titles == {
-        "rlk-supervisor": "redislogkit: supervisor (app)",
+        "redislogkit": "redislogkit: supervisor (app)",
         "rlk-server": "redislogkit: server (app)",
         "rlk-shipper": "redislogkit: shipper (app)",
         "rlk-w-app": "redislogkit: writer app (app)",

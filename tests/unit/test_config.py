@@ -22,6 +22,7 @@ import tomli
 from redislogkit import zstd
 from redislogkit.config import (
     Config,
+    CustomWriterConfig,
     FileWriterConfig,
     FormatterConfig,
     TtyWriterConfig,
@@ -368,12 +369,9 @@ def test_every_problem_of_a_file_is_reported_at_once(toml):
             "did you mean 'json'?"
         ),
         'log.toml:17: writers."my app": a writer\'s name must be of letters, digits, "_" and "-" (not first)',
-        "log.toml:21: writers.other.type: must be a type of writer: file, tty, stdout, stderr, got 'fil'; did you mean 'file'?",
+        "log.toml:21: writers.other.type: must be a type of writer: file, tty, stdout, stderr, custom, got 'fil'; did you mean 'file'?",
         "log.toml:22: writers.third.path: is missing, and has no default",
-        (
-            "log.toml:25: formatters.\"a.b\".colour: unknown key 'colour'; known here: datefmt, format, "
-            "optional_fields, style, type"
-        ),
+        "log.toml:25: formatters.\"a.b\".colour: unknown key 'colour'; did you mean 'colors'?",
     ]
 
 
@@ -1008,9 +1006,11 @@ def test_the_full_file_names_every_key():
     tree = tomli.loads((ROOT / "configs/full.toml").read_text())
     fields = Config.__struct_fields__
     assert set(tree) == set(fields) - {"source"}
-    assert set(tree["formatters"]["plain"]) == set(FormatterConfig.__struct_fields__)
+    formatters = tree["formatters"]
+    assert {*formatters["plain"], *formatters["json"]} == set(FormatterConfig.__struct_fields__)
     assert set(tree["writers"]["app"]) == {"type", *FileWriterConfig.__struct_fields__}
     assert set(tree["writers"]["console"]) == {"type", *TtyWriterConfig.__struct_fields__}
+    assert set(tree["writers"]["hook"]) == {"type", *CustomWriterConfig.__struct_fields__}
     for name, schema in (
         ("redis", RedisConfig),
         ("stream", StreamConfig),

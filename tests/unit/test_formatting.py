@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import json
 import logging
 import sys
+import time
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,8 +15,9 @@ import msgspec
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from redislogkit import escaping, formatting
+from redislogkit import escaping, formatting, json_lines, rendering
 from redislogkit.config import FormatterConfig
 from redislogkit.errors import ConfigError
 from redislogkit.record import Loss, Record
@@ -38,7 +41,7 @@ def make_record(message: str = "hello", **attributes: Any) -> Record:
     return through_the_stream(make_log_record(message, **attributes))
 
 
-def text_formatter(fmt: str, style: formatting.Style = "%", **options: Any) -> formatting.Formatter:
+def text_formatter(fmt: str, style: formatting.Style = "%", **options: Any) -> rendering.Formatter:
     return formatting.build(FormatterConfig(format=fmt, style=style, **options))
 
 
@@ -129,7 +132,7 @@ def test_text_of_the_application_is_written_verbatim_but_not_as_json():
     carried = through_the_stream(make_log_record(), text="mine\n  all mine")
     assert line("%(message)s", carried) == "mine\n  all mine"
     assert line("%(message)*d", carried) == "mine\n  all mine"
-    assert json.loads(formatting.format_json(carried, FACTS, 1))["message"] == "hello"
+    assert json.loads(json_lines.compile_layout("plain")(carried, FACTS, 1))["message"] == "hello"
 
 
 def test_our_own_attributes_can_be_named_and_extras_win():
@@ -183,7 +186,7 @@ def test_a_format_that_never_fits_leaves_level_name_and_message(style, fmt):
 def test_a_time_that_is_none_costs_no_record(created):
     carried = changed(make_record(), created=created)
     assert "INFO my.app hello" in line("%(asctime)s %(message)s", carried)
-    assert json.loads(formatting.format_json(carried, FACTS, 1))["timestamp"] is None
+    assert json.loads(json_lines.compile_layout("plain")(carried, FACTS, 1))["timestamp"] is None
 
 
 def test_a_line_can_always_be_encoded():
@@ -227,8 +230,23 @@ def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "/srv/a.py", line 1, in f
+    raise KeyError(1)
+KeyError: 1
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "/srv/a.py", line 3, in g
+    raise Refused from error
+shop.Refused: no
+money"""
+
+
 def test_json_has_everything_a_record_has():
-    record = make_log_record(exc_text="Traceback", stack_info="Stack", user="ülf", thread=5, threadName="T")
+    record = make_log_record(exc_text=TRACEBACK, stack_info="Stack", user="ülf", thread=5, threadName="T")
     assert as_json(through_the_stream(record)) == {
         "timestamp": datetime.fromtimestamp(CREATED, timezone.utc).isoformat(),
         "level": "INFO",
@@ -242,11 +260,13 @@ def test_json_has_everything_a_record_has():
         "file": "/srv/app/views.py",
         "line": 12,
         "function": "view",
-        "exception": "Traceback",
+        "exception": TRACEBACK,
+        "exception_type": "shop.Refused",
+        "exception_message": "no\nmoney",
         "stack": "Stack",
         "user": "ülf",
     }
-    assert "ülf" in formatting.format_json(through_the_stream(record), FACTS, 1)
+    assert "ülf" in json_lines.compile_layout("plain")(through_the_stream(record), FACTS, 1)
     assert {"exception", "stack", "task"}.isdisjoint(as_json(make_record()))
     assert as_json(changed(make_record(), task_name="Task-1"))["task"] == "Task-1"
 
@@ -301,7 +321,7 @@ json_extras = st.dictionaries(
 def test_json_is_one_line_and_brings_the_message_back(message, extra):
     record = changed(make_record(message), extra=extra)
     assert as_json(record)["message"] == message
-    escaped = escaping.apply_multiline(formatting.format_json(record, FACTS, 1), "escape")
+    escaped = escaping.apply_multiline(json_lines.compile_layout("plain")(record, FACTS, 1), "escape")
     assert json.loads(escaped)["message"] == message
 
 
@@ -315,7 +335,7 @@ def test_timestamps_are_those_of_datetime(created):
         expected = datetime.fromtimestamp(created, timezone.utc).isoformat(timespec="microseconds")
     except ValueError:
         expected = None
-    assert formatting.utc_timestamp(created) == expected
+    assert rendering.timestamp(created) == expected
 
 
 # --- the loss ledger ---------------------------------------------------------------------------------------
@@ -451,3 +471,177 @@ def test_only_the_values_that_a_format_names_are_built(monkeypatch):
             line(fmt, make_record(request_id=1, process=1, msecs=1.5), style, optional_fields=("request_id",))
         )
     assert stream.getvalue().count("request_id: 1") == 3
+
+
+# -- layouts of JSON ----------------------------------------------------------------------------------------
+
+
+def laid_out(layout: Any, record: logging.LogRecord, **settings: Any) -> Any:
+    formatter = formatting.build(FormatterConfig(type="json", layout=layout, **settings))
+    return json.loads(formatter(through_the_stream(record), FACTS, 7))
+
+
+def full_record() -> logging.LogRecord:
+    dotted: dict[str, Any] = {"http.request.method": "GET", "process.pid": "fake", "labels": 1}
+    return make_log_record(
+        levelname="ERROR",
+        levelno=42,
+        exc_text=TRACEBACK,
+        user="ülf",
+        order={"id": 4},
+        otelTraceID="0af7651916cd43dd8448eb211c80319c",
+        otelSpanID="b7ad6b7169203331",
+        otelServiceName="shop",
+        thread=5,
+        threadName="T",
+        **dotted,
+    )
+
+
+def test_ecs_names_the_fields_as_the_schema_does():
+    assert laid_out("ecs", full_record()) == {
+        "@timestamp": "2026-11-22T18:00:00.123456+00:00",
+        "log.level": "error",
+        "message": "hello",
+        "ecs.version": "8.11.0",
+        "log.logger": "my.app",
+        "log.origin.file.name": "views.py",
+        "log.origin.file.line": 12,
+        "log.origin.function": "view",
+        "process.pid": 4711,
+        "process.name": "MainProcess",
+        "process.thread.id": 5,
+        "process.thread.name": "T",
+        "host.name": "web1",
+        "trace.id": "0af7651916cd43dd8448eb211c80319c",
+        "span.id": "b7ad6b7169203331",
+        "service.name": "shop",
+        "error.type": "shop.Refused",
+        "error.message": "no\nmoney",
+        "error.stack_trace": TRACEBACK,
+        "http.request.method": "GET",
+        "labels": {"user": "ülf", "order": '{"id":4}', "process_pid": "fake", "labels": 1},
+    }
+
+
+def test_opentelemetry_names_the_fields_as_the_data_model_does():
+    assert laid_out("otel", full_record()) == {
+        "Timestamp": "1795370400123456000",
+        "SeverityText": "ERROR",
+        "SeverityNumber": 19,
+        "Body": "hello",
+        "TraceId": "0af7651916cd43dd8448eb211c80319c",
+        "SpanId": "b7ad6b7169203331",
+        "InstrumentationScope": {"Name": "my.app"},
+        "Attributes": {
+            "code.file.path": "/srv/app/views.py",
+            "code.line.number": 12,
+            "code.function.name": "view",
+            "thread.id": 5,
+            "thread.name": "T",
+            "exception.type": "shop.Refused",
+            "exception.message": "no\nmoney",
+            "exception.stacktrace": TRACEBACK,
+            "user": "ülf",
+            "order": {"id": 4},
+            "http.request.method": "GET",
+            "process.pid": "fake",
+            "labels": 1,
+        },
+        "Resource": {
+            "host.name": "web1",
+            "process.pid": 4711,
+            "process.name": "MainProcess",
+            "service.instance.id": "f00d",
+            "service.name": "shop",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("levelno", "number"),
+    [(0, 0), (5, 4), (10, 5), (12, 7), (20, 9), (29, 12), (30, 13), (40, 17), (50, 21), (99, 24)],
+)
+def test_a_level_has_the_severity_of_opentelemetry(levelno, number):
+    assert json_lines.severity_number(levelno) == number
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({"trace_id": "ab", "span_id": "cd"}, ("ab", "cd")),
+        ({"otelTraceID": "0", "otelSpanID": "0"}, ("", "")),
+        ({"trace_id": 0xAB, "span_id": 1}, (f"{0xAB:032x}", f"{1:016x}")),
+        ({"trace_id": True, "span_id": ["x"]}, ("", "")),
+        (None, ("", "")),
+    ],
+)
+def test_the_ids_of_a_trace_are_found_among_the_extras(extra, expected):
+    assert rendering.trace_of(extra) == expected
+
+
+def raised(action):
+    try:
+        action()
+    except BaseException:
+        return logging.Formatter().formatException(sys.exc_info())
+
+
+def _fail(error, cause=None):
+    raise error from cause
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        (lambda: _fail(ValueError("a: b\n  c\nd")), ("ValueError", "a: b\n  c\nd")),
+        (lambda: _fail(KeyError()), ("KeyError", "")),
+        (lambda: _fail(ConfigError(["x"]), ValueError("y")), ("redislogkit.errors.ConfigError", "x")),
+        (lambda: compile("a b", "f", "exec"), ("SyntaxError", "invalid syntax")),
+    ],
+)
+def test_type_and_message_of_an_exception_are_those_of_the_one_that_was_logged(action, expected):
+    assert rendering.exception_of(raised(action)) == expected
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="groups came with Python 3.11")
+def test_type_and_message_of_a_group_are_its_own():
+    text = raised(lambda: _fail(getattr(builtins, "ExceptionGroup")("two", [ValueError("a"), KeyError("b")])))  # noqa: B009
+    assert rendering.exception_of(text) == ("ExceptionGroup", "two (2 sub-exceptions)")
+
+
+def test_a_time_of_rfc_3339_has_its_zone(monkeypatch):
+    monkeypatch.setenv("TZ", "America/St_Johns")
+    time.tzset()
+    rendering.timestamps_of.cache_clear()
+    try:
+        config = FormatterConfig(format="%(asctime)s", datefmt="rfc3339")
+        record = through_the_stream(make_log_record())
+        assert formatting.build(config)(record, FACTS, 1) == "2026-11-22T14:30:00.123456-03:30"
+        assert (
+            formatting.build(replace(config, utc=True))(record, FACTS, 1)
+            == "2026-11-22T18:00:00.123456+00:00"
+        )
+        assert (
+            laid_out("plain", make_log_record(), utc=False)["timestamp"] == "2026-11-22T14:30:00.123456-03:30"
+        )
+        usual = formatting.build(FormatterConfig(format="%(asctime)s", utc=True))
+        assert usual(record, FACTS, 1) == "2026-11-22 18:00:00,123"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+        rendering.timestamps_of.cache_clear()
+
+
+# -- colours ------------------------------------------------------------------------------------------------
+
+
+def test_colours_of_levels_are_what_the_configuration_says():
+    colour_of = escaping.palette({"INFO": "dim cyan", "30": "none", "CRITICAL": "bright-white on 160"})
+    assert colour_of(20) == ("\x1b[2;36m", "\x1b[0m")
+    assert colour_of(25) == ("\x1b[2;36m", "\x1b[0m")
+    assert colour_of(30) == ("", "")
+    assert colour_of(40) == ("\x1b[31m", "\x1b[0m")
+    assert colour_of(50) == ("\x1b[97;48;5;160m", "\x1b[0m")
+    assert escaping.colourise("WARNING x", 30, "WARNING", colour_of) == "WARNING x"
+    assert escaping.colourise("INFO x", 20, "INFO", colour_of) == "\x1b[2;36mINFO\x1b[0m x"

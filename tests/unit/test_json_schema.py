@@ -26,7 +26,7 @@ RIGHT = [
     '[redis]\nurl = "rediss://:${REDIS_PASSWORD}@h:1/2"',
     '[producer]\nspool_max_bytes = "1.5 GiB"\nblock_timeout = "500 ms"\nflush_interval = 0.5\nlevel = 15',
     '[producer]\nlevel = "${X}"\nfast_logger = "${NONE:-true}"\nbuffer_size = "${X}"',
-    '[producer]\nspool_max_bytes = " 300mb "\nblock_timeout = "2 hours"\nshed_level = "info"',
+    '[producer]\nspool_max_bytes = " 300mb "\nblock_timeout = "2 Hours"\nshed_level = "info"',
     '[loggers]\n"my.app" = "DEBUG"\nroot = 30',
     f'{APP}mode = "0640"\nloggers = ["a", "!b"]\nmax_age = "30 days"\nwhen = "w6"\nmax_total_bytes = 1000',
     f'{APP}formatter = "mine"\n[formatters.mine]\nformat = "{{message}}"\nstyle = "{{"\noptional_fields = ["x"]',

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import redislogkit
 from redislogkit import levels
 from redislogkit.levels import Change, Found
 from redislogkit.producer import levels as obeyed
@@ -41,7 +42,8 @@ def change(level=logging.DEBUG, seconds=60.0):
 
 def put(path, changes):
     levels.write(path, changes)
-    obeyed.look(path)
+    obeyed.follow(path)
+    obeyed.look()
 
 
 # --- the file ----------------------------------------------------------------------------------------------
@@ -84,7 +86,7 @@ def test_a_level_is_put_back_when_its_time_is_over(path, logger, monkeypatch):
     assert logger.level == logging.DEBUG
     later = time.time() + 61
     monkeypatch.setattr(time, "time", lambda: later)
-    obeyed.look(path)
+    obeyed.look()
     assert logger.level == logging.WARNING
 
 
@@ -96,7 +98,7 @@ def test_a_time_that_is_over_when_it_is_read_changes_nothing(path, logger):
 def test_who_has_changed_the_level_meanwhile_keeps_his_own(path, logger):
     put(path, change())
     logger.setLevel(logging.ERROR)
-    obeyed.look(path)
+    obeyed.look()
     put(path, {})
     assert logger.level == logging.ERROR
 
@@ -143,7 +145,7 @@ def test_nobody_waits_for_the_lock_of_logging(path, logger):
     assert logger.level == logging.WARNING
     leave.set()
     holder.join()
-    obeyed.look(path)
+    obeyed.look()
     assert logger.level == logging.DEBUG
 
 
@@ -151,7 +153,7 @@ def test_who_is_inside_of_logging_is_not_disturbed(path, logger):
     with LOCK:
         put(path, change())
         assert logger.level == logging.WARNING
-    obeyed.look(path)
+    obeyed.look()
     assert logger.level == logging.DEBUG
 
 
@@ -159,28 +161,31 @@ def test_a_handler_that_has_taken_no_record_follows_the_levels_until_it_is_close
     handler = SpoolHandler({"state_dir": str(tmp_path), "supervisor": {"autostart": False}})
     try:
         levels.write(str(tmp_path / "app" / "levels"), change())
-        obeyed._look()
+        obeyed.look()
         assert logger.level == logging.DEBUG
     finally:
         handler.close()
     assert logger.level == logging.WARNING
 
 
-def test_a_process_that_logs_nothing_looks_with_the_garbage_collector(path, logger, monkeypatch):
-    obeyed.look(path)
+def test_a_process_that_logs_nothing_can_ask_for_a_look(path, logger):
+    obeyed.follow(path)
     levels.write(path, change())
-    gc.collect()
-    assert logger.level == logging.WARNING  # its last look is not a second ago
-    monkeypatch.setattr(obeyed, "_next_look", 0.0)
-    gc.collect()
+    redislogkit.look_at_levels()
     assert logger.level == logging.DEBUG
+
+
+def test_the_garbage_collector_is_left_alone(path):
+    """What a signal handler raises during a collection would be lost in a callback."""
+    put(path, change())
+    assert not [callback for callback in gc.callbacks if callback.__module__.startswith("redislogkit")]
 
 
 def test_a_file_that_can_not_be_read_leaves_the_levels_alone(path, logger):
     put(path, change())
     os.unlink(path)
     os.symlink(path, path)
-    obeyed.look(path)
+    obeyed.look()
     assert logger.level == logging.DEBUG
 
 

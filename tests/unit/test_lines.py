@@ -30,6 +30,7 @@ from tests.helpers.formats import (
 
 OTHER = replace(FACTS, producer="beef", pid=7, process_name="Worker-1", host="web2")
 modes = st.sampled_from(["keep", "keep", "escape", "indent"])
+rules = st.sampled_from([(), (), ("password", "a"), (r"\d+",), ("message", r"\w"), ("credit-card", "bearer")])
 
 
 def one_by_one(config: FormatterConfig, mode, items: list[Numbered]) -> list[str]:
@@ -60,17 +61,21 @@ def readings(draw: st.DrawFn) -> list[Numbered]:
 @settings(max_examples=150, deadline=None)
 @given(
     style_and_format=styles_and_formats,
-    datefmt=datefmts,
+    datefmt=datefmts | st.just("rfc3339"),
     optional=st.lists(st.sampled_from([*EXTRAS, "lineno", "threadName", "missing"]), max_size=3),
     mode=modes,
+    redact=rules,
+    utc=st.booleans(),
     items=readings(),
 )
 def test_lines_rendered_at_once_equal_those_rendered_one_by_one(
-    style_and_format, datefmt, optional, mode, items
+    style_and_format, datefmt, optional, mode, redact, utc, items
 ):
     style, fmt = style_and_format
     try:
-        config = FormatterConfig(format=fmt, style=style, datefmt=datefmt, optional_fields=tuple(optional))
+        config = FormatterConfig(
+            format=fmt, style=style, datefmt=datefmt, optional_fields=tuple(optional), redact=redact, utc=utc
+        )
         render = lines.build(config, mode)
     except ConfigError:
         return
@@ -78,9 +83,15 @@ def test_lines_rendered_at_once_equal_those_rendered_one_by_one(
 
 
 @settings(max_examples=60, deadline=None)
-@given(items=readings(), mode=modes)
-def test_json_rendered_at_once_equals_json_rendered_one_by_one(items, mode):
-    config = FormatterConfig(type="json")
+@given(
+    items=readings(),
+    mode=modes,
+    layout=st.sampled_from(["plain", "plain", "ecs", "otel"]),
+    redact=rules,
+    utc=st.sampled_from([None, True, False]),
+)
+def test_json_rendered_at_once_equals_json_rendered_one_by_one(items, mode, layout, redact, utc):
+    config = FormatterConfig(type="json", layout=layout, redact=redact, utc=utc)
     rendered = lines.build(config, mode)(items)
     assert rendered == one_by_one(config, mode, items)
     for line in rendered:
@@ -88,13 +99,15 @@ def test_json_rendered_at_once_equals_json_rendered_one_by_one(items, mode):
         json.loads(line)
 
 
-@pytest.mark.parametrize("kind", ["text", "json"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"datefmt": "rfc3339"}, {"type": "json"}, {"type": "json", "layout": "otel"}]
+)
 @pytest.mark.parametrize("created", [0.0, -0.5, 0.9999999, 1.9999995, 4e9 + 0.9999998, 2.5e11, -6e10])
-def test_the_edges_of_a_second_are_those_of_the_stdlib(kind, created):
+def test_the_edges_of_a_second_are_those_of_the_stdlib(settings, created):
     record = make_log_record()
     set_created(record, created)
     carried = through_the_stream(record)
-    config = FormatterConfig(type=kind)
+    config = FormatterConfig(**settings)
     items: list[Numbered] = [(carried, FACTS, 1), (carried, FACTS, 2)]
     assert lines.build(config, "keep")(items) == one_by_one(config, "keep", items)
 

@@ -1,9 +1,18 @@
-"""When children are started again; what a supervisor makes of signals and ends."""
+"""When children are started again, and how a supervisor tells of them."""
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
+from redislogkit import config as configuration
+from redislogkit.supervisor import child as inside
+from redislogkit.supervisor.child import ChildSpec, Link, ServerStatus
+from redislogkit.supervisor.children import Child
 from redislogkit.supervisor.restarts import SET_ASIDE_PAUSE, STABLE_AFTER, Restarts
 
 
@@ -76,3 +85,107 @@ def test_a_thousand_failures_in_a_row_overflow_nothing():
     assert {restarts.pause(float(now), 0.0, refused=False) for now in range(2000)} <= {
         0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0,
     }  # fmt: skip
+
+
+# -- a child, as it is seen -------------------------------------------------------------------------
+
+
+class Seen:
+    """A child whose process does what a test says: beats, then waits for a word, then ends."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+        self.reports: list[str] = []
+        config = configuration.load({"state_dir": "/nowhere", "writers": {"app": {"type": "tty"}}})
+        self.child = Child(ChildSpec("writer", "app"), config, self.reports.append)
+
+    def start(self, code: int, *, beats: str | None = None, waits: bool = False) -> None:
+        def main(*given: Any) -> None:
+            link = Link(given[2], 10.0)
+            if beats is not None:
+                link.beat(ServerStatus(beats))
+            while waits and not link.stopping():
+                time.sleep(0.002)
+            os._exit(code)
+
+        self._patch.setattr(inside, "main", main)
+        self.child.start(lambda: None)
+        assert self.child.state == "starting"
+
+    def until(self, *states: str) -> dict[str, Any]:
+        end = time.monotonic() + 10
+        while self.child.state not in states:
+            assert time.monotonic() < end, (self.child.state, self.reports)
+            if self.child.alive:
+                self.child.tend()
+            time.sleep(0.001)
+        return self.child.facts()
+
+
+@pytest.fixture
+def seen(monkeypatch, uncovered) -> Iterator[Seen]:
+    made = Seen(monkeypatch)
+    yield made
+    made.child.kill()
+    if made.child.alive:
+        made.child.reap()
+
+
+def test_a_child_that_can_not_begin_is_told_apart_from_one_that_crashes_at_work(seen):
+    seen.start(3)
+    facts = seen.until("restarting")
+    assert (facts["pid"], facts["last_exit"]) == (None, "ended with exit code 3")
+    assert 0 <= facts["next_start"] - time.time() <= 0.1
+    assert seen.reports == [
+        "writer app: has ended with exit code 3 before its first sign of life, starting it again"
+    ]
+    seen.start(3, beats="")
+    seen.until("restarting")
+    assert seen.reports[1:] == ["writer app: has ended with exit code 3, starting it again"]
+    assert seen.child.facts()["restarts"] == 1
+
+
+def test_a_child_that_says_why_it_waits_is_waiting(seen):
+    seen.start(0, beats="no server", waits=True)
+    facts = seen.until("waiting")
+    assert (facts["error"], facts["type"], facts["written"]) == ("no server", "tty", 0)
+    assert seen.child.hindered
+
+
+def test_a_child_that_is_to_leave_is_draining_and_then_starts_anew_without_a_failure(seen):
+    seen.start(0, beats="", waits=True)
+    seen.until("running")
+    seen.child.leave(inside.END, 5.0)
+    assert seen.child.state == "draining"
+    seen.until("restarting")
+    assert not seen.child.leaving
+    assert seen.child.to_be_started
+    assert seen.child.next_start <= time.monotonic()
+    assert seen.reports == []
+
+
+def test_a_child_that_does_not_leave_in_time_is_killed(seen):
+    seen.start(0, beats="", waits=True)
+    seen.until("running")
+    seen.child.tell = lambda message: None
+    seen.child.leave(inside.END, 0.01)
+    seen.until("restarting")
+    assert seen.child.last_exit == "ended with signal SIGKILL"
+    assert seen.child.unfinished
+
+
+def test_a_child_that_has_been_drained_is_not_started_before_it_is_wanted_again(seen):
+    seen.start(0, beats="", waits=True)
+    seen.until("running")
+    seen.child.drain()
+    seen.until("ended")
+    assert not seen.child.to_be_started
+    seen.child.go_on()
+    assert seen.child.to_be_started
+
+
+def test_one_that_had_just_failed_when_everything_stops_has_not_finished(seen):
+    seen.start(1)
+    seen.until("restarting")
+    seen.child.drain()
+    assert seen.child.unfinished

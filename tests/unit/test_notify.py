@@ -100,10 +100,15 @@ def test_without_systemd_nothing_is_told_and_nothing_fails(notifier):
         hears.stopping()
 
 
-def test_a_service_manager_that_does_not_listen_holds_nobody_up(tmp_path, notifier):
-    name = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(name)
-        hears = notifier({"NOTIFY_SOCKET": name})
-        for number in range(2000):  # more than the socket keeps
-            hears.status(str(number))
+def test_a_service_manager_that_is_slow_holds_nobody_up_and_misses_no_step(told, notifier):
+    name, heard = told
+    hears = notifier({"NOTIFY_SOCKET": name})
+    for number in range(2000):  # more than the socket keeps
+        hears.status(str(number))
+    hears.ready()
+    hears.stopping()
+    hears.status("last")
+    assert "READY=1" not in heard()
+    hears.sign_of_life()
+    hears.status("last")
+    assert heard() == ["READY=1", "STOPPING=1", "STATUS=last"]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from redislogkit import formatting, lines
+from redislogkit import formatting, lines, rendering
 from redislogkit.config import FormatterConfig
 from redislogkit.errors import ConfigError
 from redislogkit.record import Loss
@@ -175,7 +175,7 @@ def test_json_is_read_back_with_extras_and_their_types():
         lambda r, f, q: {
             "@timestamp": "2026-05-28T20:26:40.125Z"
             if r.created == CREATED
-            else formatting.utc_timestamp(r.created),
+            else rendering.timestamp(r.created),
             "log.level": r.levelname.lower(),
             "message": r.message,
             "log": {"logger": r.name, "origin": {"file": {"line": r.lineno}}},

@@ -6,6 +6,8 @@ import json
 import os
 import pty
 import socket
+import subprocess
+import sys
 import tty
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +22,7 @@ from redislogkit.writers import standard
 from redislogkit.writers.checkpoint import Checkpoint
 from redislogkit.writers.reading import Reading
 from redislogkit.writers.standard import StandardDestination
+from tests.helpers.scripts import ROOT
 
 PLAIN = FormatterConfig(format="%(levelname)s %(message)s")
 FACTS = Facts("aaaa", "host", 1, "MainProcess", 0.0, 0)
@@ -208,3 +211,18 @@ def test_a_socket_is_written_to_without_waiting(opened, monkeypatch):
         theirs.close()
         with pytest.raises(DestinationClosedError):
             destination.write(reading("z", first=200))
+
+
+def test_a_closed_stdout_of_the_supervisor_is_nobody_elses_file(tmp_path):
+    source = (
+        "import os\n"
+        "from redislogkit.supervise import occupy_standard_descriptors\n"
+        "from redislogkit.config import StdoutWriterConfig\n"
+        "from redislogkit.writers.standard import StandardDestination\n"
+        "occupy_standard_descriptors()\n"
+        f"assert os.open({str(tmp_path / 'file')!r}, os.O_CREAT) > 2\n"
+        "StandardDestination(StdoutWriterConfig()).recover(None)\n"
+    )
+    shell = ["sh", "-c", 'exec "$0" -c "$1" <&- >&-', sys.executable, source]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert "DestinationClosedError: nobody reads the supervisor's stdout any more" in done.stderr

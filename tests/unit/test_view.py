@@ -8,12 +8,15 @@ import pytest
 
 from redislogkit.config_values import RefusedError
 from redislogkit.errors import ConfigError, ServerAwayError
-from redislogkit.record import End, Loss
+from redislogkit.record import End, Loss, encode
+from redislogkit.stream import records
+from redislogkit.stream.batch import RawRun
 from redislogkit.view import moments
 from redislogkit.view.filter import Filter
 from redislogkit.view.follow import Follower
 from redislogkit.view.seen import Seen, decode, seen
 from tests.helpers.looking import FACTS, LookedAt, entry, record
+from tests.helpers.waiting import wait_until
 
 ZONE = timezone(timedelta(hours=2))
 NOW = datetime(2026, 11, 28, 9, 0, tzinfo=ZONE).timestamp()
@@ -183,6 +186,18 @@ def test_it_begins_at_the_oldest_entry_and_says_which_one_has_brought_a_record()
     assert (first.record.message, first.facts, first.sequence, first.entry_id) == ("m1", FACTS, 1, ids(1))
 
 
+def test_both_layouts_are_followed_also_records_of_other_programs():
+    one = record("plain", extra={"request_id": 7})
+    (made,) = records.encoder(lambda r, f, q: r.message)([RawRun(FACTS, 3, [encode(one)])])
+    fields = dict(zip(made.fields[::2], made.fields[1::2], strict=True))
+    foreign = {b"message": b"of another program", b"level": b"ERROR", b"levelno": b"40", b"name": b"other"}
+    server = LookedAt((ids(1).encode(), fields), (ids(2).encode(), foreign), (ids(3).encode(), foreign))
+    ours, *others = Follower(server.connect, print).read()  # type: ignore[arg-type]
+    assert (ours.record, ours.facts, ours.sequence, ours.entry_id) == (one, FACTS, 3, ids(1))
+    assert messages(others) == ["of another program"] * 2
+    assert others[0].record.levelno == 40
+
+
 def test_from_the_end_on_only_what_comes_later_is_seen():
     server = stream()
     following = Following(server)
@@ -290,6 +305,43 @@ def test_a_gap_that_the_producer_explains_is_no_surprise():
     assert "3 records dropped, sequences 6 to 8" in shown[0]
     assert shown[1:] == ["m9"]
     assert following.said == []
+
+
+def test_entries_are_fetched_ahead_of_a_slow_reader_up_to_a_bound():
+    server = LookedAt()
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        del server.entries[:]  # the writers are done with it
+        server.entries.append(entry(ids(looks), looks, [record(f"m{looks}")]))
+
+    server.meanwhile = look
+    following = Following(server)
+    following.follower.fetch_ahead(max_bytes=2_000)
+    wait_until(lambda: looks > 5, what="it has fetched")
+    shown: list[str] = []
+    while len(shown) < 50:
+        shown += following.read()
+    following.follower.close()
+    wait_until(lambda: server.closed == server.connections == 1, what="its connection is closed")
+    first = int(shown[0][1:])
+    assert shown == [f"m{n}" for n in range(first, first + len(shown))]
+    assert following.said == []
+
+
+def test_what_ends_the_fetching_reaches_the_reader():
+    server = LookedAt()
+
+    def refuse() -> None:
+        raise ConfigError(["redis.url must be another one"])
+
+    server.meanwhile = refuse
+    following = Following(server)
+    following.follower.fetch_ahead()
+    with pytest.raises(ConfigError):
+        wait_until(following.read, what="it is told")
 
 
 def test_an_entry_that_is_none_of_ours_is_told_and_passed_over():

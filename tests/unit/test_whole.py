@@ -303,7 +303,7 @@ def test_many_files_take_more_descriptors(desks, monkeypatch):
     assert raised == [(4096, 4096)]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_whatever_the_writer_does_meanwhile_nothing_is_missing_or_doubled(desks, seed, monkeypatch):
     chance = random.Random(seed)
     desk = desks(max_bytes=chance.choice([0, 150, 400]), naming=chance.choice(["number", "timestamp"]))

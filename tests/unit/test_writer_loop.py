@@ -36,6 +36,7 @@ class Stream:
         self.token = 0
         self.published: dict[str, int] = {}
         self.fail_next: Exception | None = None
+        self.left = 0
 
     def add(
         self, *runs: tuple[Facts, int, Sequence[object]], fields: dict[bytes, bytes] | None = None
@@ -75,6 +76,12 @@ class Stream:
 
     def written(self, writer: str) -> dict[str, int]:
         return self.published
+
+    def leave(self, writer: str) -> bool:
+        if self.fail_next is not None:
+            raise self.fail_next
+        self.left += 1
+        return True
 
     def confirm(self, writer: str, confirmation: Confirmation) -> None:
         if self.holder != "here":
@@ -149,7 +156,7 @@ class Run:
         (folder / "checkpoints").mkdir()
         self.selects: Callable[[int, str], bool] = lambda _level, _name: True
 
-    def go(self, rounds: int = 0) -> None:
+    def go(self, rounds: int = 0, *, retiring: bool = False, abandoned: bool = False) -> bool:
         """Write until the stream is read, or for ``rounds`` readings more (failures included)."""
         left = iter(range(rounds))
         self.checkpoint = Checkpoint(self._path)
@@ -164,7 +171,11 @@ class Run:
             lock_timeout=5.0,
             owner="here",
         )
-        writer.run(lambda: next(left, None) is None)
+        done = writer.run(
+            lambda: next(left, None) is None, retiring=lambda: retiring, abandoned=lambda: abandoned
+        )
+        self.status = writer.status()
+        return done
 
 
 @pytest.fixture
@@ -445,3 +456,46 @@ def test_readings_that_take_long_become_smaller_and_quick_ones_larger(run, monke
     assert len(run.lines.items) == 199
     assert min(sizes) == 1
     assert sizes[-1] > 8
+
+
+# -- a writer that is not configured any more --------------------------------------------------------
+
+
+def test_who_retires_reads_to_the_end_and_leaves_the_stream(run):
+    run.stream.add((A, 1, [logged("a1")]))
+    assert run.go(retiring=True)
+    assert run.lines.texts() == ["a1"]
+    assert run.stream.left == 1
+
+
+def test_who_retires_and_can_not_read_to_the_end_keeps_its_place(run):
+    run.stream.add((A, 1, [logged("a1")]))
+    assert not run.go(retiring=True, abandoned=True)
+    assert run.stream.left == 0
+
+
+def test_who_can_not_leave_says_so(run, monkeypatch):
+    def refuse(self, writer):
+        raise ServerAwayError("OOM")
+
+    monkeypatch.setattr(Stream, "leave", refuse)
+    assert not run.go(retiring=True)
+    assert run.reports == ["its place in the stream can not be given up: OOM"]
+
+
+def test_who_stands_by_retires_without_a_word_to_the_host_that_goes_on(run):
+    run.stream.holder = "elsewhere"
+    assert run.go(retiring=True)
+    assert run.stream.left == 0
+
+
+# -- what is counted --------------------------------------------------------------------------------
+
+
+def test_each_reading_gives_one_age_that_of_its_newest_record(run, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 3.0)  # records are of 1.0
+    run.stream.add((A, 1, [logged("a1"), logged("a2")]))
+    run.go()
+    assert (run.status.written, run.status.last_write) == (2, 3.0)
+    assert run.status.latency.as_json()["sum"] == 2.0
+    assert run.status.latency.as_json()["count"] == 1
