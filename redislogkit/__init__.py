@@ -15,6 +15,8 @@ from redislogkit.producer.handler import SpoolHandler
 from redislogkit.producer.seed import AsyncBufferedRedisHandler
 
 if TYPE_CHECKING:
+    from redislogkit.capture import capture_exceptions
+    from redislogkit.producer.loguru_sink import LoguruSink
     from redislogkit.standalone import AsyncRedisFileWriter, AsyncRedisTTYWriter
 
 __version__ = "0.1.0"
@@ -27,16 +29,27 @@ __all__ = [
     "ConfigError",
     "Handle",
     "LockHeldError",
+    "LoguruSink",
     "RedislogkitError",
     "SpoolError",
     "SpoolHandler",
+    "capture_exceptions",
     "configure",
     "flush",
     "shutdown",
 ]
 
 
+#: What few programs need is loaded when it is asked for.
+_LATER = {
+    "AsyncRedisFileWriter": "redislogkit.standalone",
+    "AsyncRedisTTYWriter": "redislogkit.standalone",
+    "LoguruSink": "redislogkit.producer.loguru_sink",
+    "capture_exceptions": "redislogkit.capture",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("AsyncRedisFileWriter", "AsyncRedisTTYWriter"):
-        return getattr(importlib.import_module("redislogkit.standalone"), name)
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
