@@ -10,13 +10,14 @@ BENCH ?=
 # What the running Python offers of the faster tracers; plain coverage.py decides on older ones.
 CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
-.PHONY: help venv demo test check docs bench clean
+.PHONY: help venv demo test check docs smoke bench clean
 
 help:
 	@echo "make demo     set up and run the demo: several processes, one rotated file, a coloured terminal"
 	@echo "make test     set up and run all tests, with coverage"
 	@echo "make check    ruff, mypy --strict, import-linter"
 	@echo "make docs     build the documentation into docs/_build/html; a warning is an error"
+	@echo "make smoke    build wheel and sdist, and try them in a fresh environment of each Python there is"
 	@echo "make bench    measure this package beside others and against its goals, in about 10 minutes"
 	@echo "make venv     only set up .venv for development"
 	@echo "make clean    remove .venv and everything built"
@@ -38,6 +39,9 @@ check: $(VENV)/.stamp-dev
 
 docs: $(VENV)/.stamp-docs
 	$(BIN)/python -m sphinx -W --keep-going -n -q -b html -d docs/_build/doctrees docs docs/_build/html
+
+smoke: $(VENV)/.stamp-dev
+	@$(BIN)/python -m tests.smoke
 
 bench: $(VENV)/.stamp-bench
 	@mkdir -p bench-output
