@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 from pathlib import Path
@@ -74,6 +75,7 @@ def exists(test: str) -> bool:
     return path.exists() and name in functions(path)
 
 
+@functools.cache
 def functions(path: Path) -> set[str]:
     """The functions of a module, those of classes as ``TestX::test_y``."""
     found: set[str] = set()
@@ -83,6 +85,18 @@ def functions(path: Path) -> set[str]:
         elif isinstance(node, ast.ClassDef):
             found |= {f"{node.name}::{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
     return found
+
+
+def test_every_promise_names_tests_that_exist():
+    sections = re.split(
+        r"^## ", (ROOT / "docs/guarantees.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    for section in sections[1:]:
+        promised = re.findall(r"\[`(test_\w+)`\]\(\.\./(tests/[\w/.]+)\)", section)
+        assert promised or section.startswith("Not promised"), section.splitlines()[0]
+        assert len(promised) == section.count("[`test_")
+        for name, file in promised:
+            assert exists(f"{file}::{name}"), f"guarantees.md names {file}::{name}"
 
 
 def test_the_index_names_every_page_and_no_other():
