@@ -43,7 +43,6 @@ class PageRun:
             **os.environ,
             "HOME": home,
             "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONDONTWRITEBYTECODE": "1",
             "REDIS_PASSWORD": "",
         }
         self._home = home
