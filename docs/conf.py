@@ -32,7 +32,8 @@ nitpick_ignore_regex = [
 
 html_theme = "furo"
 html_title = f"redislogkit {version}"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
