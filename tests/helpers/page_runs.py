@@ -18,7 +18,7 @@ from tests.helpers.scripts import Finished
 from tests.helpers.waiting import wait_until
 
 #: Commands that only look: they are repeated until they print what the page shows.
-_LOOKS = ("cat ", "grep ", "head ", "ls", "sort ", "tail ", "wc ", "zcat ")
+_LOOKS = ("cat ", "diff ", "grep ", "head ", "ls", "sort ", "tail ", "wc ", "zcat ")
 #: Where an example may do what it likes, below the folder of the page.
 _PLACES = re.compile(r"(?<![\w./-])/(?=(?:etc|opt|srv|var/(?:lib|log|run))/)")
 _SECONDS = 60
@@ -156,7 +156,7 @@ class PageRun:
 
         if looks:
             with suppress(AssertionError):  # what differs is said below
-                wait_until(is_as_shown, deadline=10)
+                wait_until(is_as_shown)
         else:
             is_as_shown()
         assert self._last is not None
