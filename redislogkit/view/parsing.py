@@ -272,6 +272,7 @@ _PROBED: Final = (
 )
 _PROBED_NUMBERS: Final = {"process": 70_001, "lineno": 70_002, "thread": 70_003, "sequence": 70_004}
 _EXTRA: Final = "rlkprobeextra"
+_PROBED_EXCEPTION: Final = "Traceback (most recent call last):\nValueError: x"
 
 
 def _probe(exc_text: str) -> record.Record:
@@ -314,6 +315,9 @@ class _JsonParser:
                 self._paths.setdefault(path, (numbers[int(value)], int))
             elif (read := times.number_reader(value)) is not None:
                 self._paths.setdefault(path, ("created", read))
+        # What a formatter reads off an exception is no extra either.
+        text = formatting.build(config)(_probe(_PROBED_EXCEPTION), _PROBE_FACTS, 70_004)
+        self._own.update(path for path, _ in _leaves(json.loads(text), ()))
 
     def begins(self, line: str) -> bool:  # noqa: ARG002 - it is a Parser
         return True
