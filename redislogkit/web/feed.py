@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
-from redislogkit.errors import ConfigError, ServerAwayError
+from redislogkit.errors import RedislogkitError, StreamError
 from redislogkit.view.filter import Filter
 from redislogkit.view.seen import Seen
 from redislogkit.web.rows import row, size
@@ -40,7 +40,7 @@ class Source(Protocol):
     def read(self, block: float) -> list[Seen]:
         """Return what is new; waits up to ``block`` seconds for it."""
 
-    def wait_after(self, error: ServerAwayError, block: float) -> None:
+    def wait_after(self, error: RedislogkitError, block: float) -> None:
         """Wait a while for a server that is away."""
 
     def close(self) -> None:
@@ -135,11 +135,11 @@ class Feed:
                 try:
                     self.add(self._source.start_with_last(self._keep), old=True)
                     break
-                except ServerAwayError as error:
+                except StreamError as error:
                     self._source.wait_after(error, _BLOCK)
             while not self._closing.is_set():
                 self.add(self._source.read(_BLOCK))
-        except ConfigError as error:
+        except RedislogkitError as error:  # a url that is none, entries that nobody here can read
             self.failure = str(error)
             self._wake()
         finally:

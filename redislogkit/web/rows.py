@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from redislogkit.record import site_of, thread_of
 from redislogkit.view.seen import Seen
 
 #: Characters of a text that go into the page; the log files have the rest.
@@ -22,13 +23,14 @@ _EXACT: Final = 2**53
 def row(number: int, seen: Seen) -> dict[str, Any]:
     """Return the row of one record, ready for JSON."""
     record, facts = seen.record, seen.facts
+    site, (thread, thread_name) = site_of(record.site), thread_of(record.by)
     overrides = record.overrides or {}
     made = {
         "n": number,
         "t": record.created,
-        "l": record.levelno,
-        "L": record.levelname,
-        "g": record.name,
+        "l": site.levelno,
+        "L": site.levelname,
+        "g": site.name,
         "m": _cut(record.message),
         "x": _cut(record.exc_text),
         "k": _cut(record.stack_info),
@@ -36,12 +38,12 @@ def row(number: int, seen: Seen) -> dict[str, Any]:
         "h": facts.host,
         "p": plain(overrides.get("process", facts.pid)),
         "P": plain(overrides.get("processName", facts.process_name)),
-        "T": record.thread_name,
-        "r": plain(record.thread),
+        "T": thread_name,
+        "r": plain(thread),
         "a": record.task_name,
-        "f": record.pathname,
-        "i": record.lineno,
-        "u": record.function,
+        "f": site.pathname,
+        "i": site.lineno,
+        "u": site.function,
         "d": facts.producer,
         "s": seen.sequence,
         "o": int(seen.is_notice),

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from redislogkit import record
-from redislogkit.errors import ServerAwayError
+from redislogkit.errors import RedislogkitError
 from redislogkit.record import Facts
 from redislogkit.view.seen import Seen
 from redislogkit.web import app
@@ -66,7 +66,7 @@ class FakeSource:
         except queue.Empty:
             return []
 
-    def wait_after(self, error: ServerAwayError, block: float) -> None:
+    def wait_after(self, error: RedislogkitError, block: float) -> None:
         raise error
 
     def close(self) -> None:

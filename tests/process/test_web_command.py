@@ -69,23 +69,3 @@ def test_records_of_the_stream_and_the_state_are_served_to_who_has_the_token(sta
     assert web.returncode in (0, 130)
     supervisor.send_signal(signal.SIGTERM)
     supervisor.communicate(timeout=20)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--listen", "8425"), "--listen must be host and port to listen on"),
-        (
-            ("--listen", "203.0.113.1:1"),
-            "--listen must be an address where this host can listen, got 203.0.113.1:1",
-        ),
-        (("--keep", "5"), "must be from 1000 to 10000000, got 5"),
-    ],
-)
-def test_wrong_usage_is_explained(state_dir, arguments, said):
-    supervision = Supervision(state_dir)
-    done = subprocess.run(
-        _command(supervision.file(), *arguments), cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert said in done.stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,8 +14,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from redislogkit import __main__
 from redislogkit import config as configuration
-from redislogkit.errors import ConfigError, ServerAwayError
+from redislogkit.commands import web as command
+from redislogkit.errors import ConfigError, RedislogkitError, ServerAwayError
 from redislogkit.stream.client import StreamClient
 from redislogkit.view.filter import Filter
 from redislogkit.web import app, feed
@@ -140,7 +144,7 @@ class Away(FakeSource):
             raise ServerAwayError("not yet")
         return super().start_with_last(count)
 
-    def wait_after(self, error: ServerAwayError, block: float) -> None:
+    def wait_after(self, error: RedislogkitError, block: float) -> None:
         assert str(error) == "not yet"
 
     def read(self, block: float) -> Any:
@@ -386,3 +390,44 @@ def test_the_state_says_who_does_not_answer():
     found = State(config, connect, ask)()
     assert found == {"supervisor": None, "supervisor_error": "busy", "stream": None, "stream_error": "away"}
     assert broken.closed
+
+
+# -- the command ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--listen", "8425"), "--listen must be host and port to listen on"),
+        (
+            ("--listen", "203.0.113.1:1"),
+            "--listen must be an address where this host can listen, got 203.0.113.1:1",
+        ),
+        (("--keep", "5"), "must be from 1000 to 10000000, got 5"),
+    ],
+)
+def test_wrong_usage_is_explained(tmp_path, capsys, arguments, said):
+    file = tmp_path / "log.toml"
+    file.write_text(f'state_dir = "{tmp_path}"\n')
+    code: Any
+    try:
+        code = __main__.main(["web", str(file), *arguments])
+    except SystemExit as ended:
+        code = ended.code
+    assert (code, said in capsys.readouterr().err) == (2, True)
+
+
+def test_without_its_packages_it_says_what_to_install(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "log.toml"
+    file.write_text("")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert __main__.main(["web", str(file)]) == 2
+    assert "pip install 'redislogkit[web]'" in capsys.readouterr().err
+
+
+def test_the_link_has_what_is_to_be_opened():
+    with socket.create_server(("127.0.0.1", 0)) as here, socket.create_server(("0.0.0.0", 0)) as everywhere:
+        port, other = here.getsockname()[1], everywhere.getsockname()[1]
+        assert command._link("127.0.0.1", here, "") == f"http://127.0.0.1:{port}/"
+        assert command._link("0.0.0.0", everywhere, "t") == f"http://{socket.gethostname()}:{other}/?token=t"
+        assert (command._is_loopback(here), command._is_loopback(everywhere)) == (True, False)
