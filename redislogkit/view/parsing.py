@@ -264,7 +264,6 @@ _PROBED: Final = ("message", "name", "funcName", "threadName", "exc_text", "stac
 _PROBED_NUMBERS: Final = {"process": 70_001, "lineno": 70_002, "thread": 70_003, "sequence": 70_004}
 _PROBED_PATH: Final = "/rlk/rlk-probe-filename"
 _EXTRA: Final = "rlkprobeextra"
-_PROBED_EXCEPTION: Final = "Traceback (most recent call last):\nValueError: x"
 
 
 def _probe(**rich: Any) -> record.Record:
@@ -287,6 +286,8 @@ def _probe(**rich: Any) -> record.Record:
 _PROBES: Final = (
     _probe(exc_text=_PROBE.format("exc_text"), extra={_EXTRA: _PROBE.format("extra")}),
     _probe(stack_info=_PROBE.format("stack_info"), task_name=_PROBE.format("taskName")),
+    # Type and message that a layout reads off an exception are no extras.
+    _probe(exc_text="Traceback (most recent call last):\nValueError: x"),
 )
 
 
@@ -313,9 +314,6 @@ class _JsonParser:
                 self._paths.setdefault(path, (numbers[int(value)], int))
             elif (read := times.number_reader(value)) is not None:
                 self._paths.setdefault(path, ("created", read))
-        # What a formatter reads off an exception is no extra either.
-        text = formatting.build(config)(_probe(_PROBED_EXCEPTION), _PROBE_FACTS, 70_004)
-        self._own.update(path for path, _ in _leaves(json.loads(text), ()))
 
     def begins(self, line: str) -> bool:  # noqa: ARG002 - it is a Parser
         return True
