@@ -169,6 +169,18 @@ def test_json_is_read_back_with_extras_and_their_types():
     assert not {"timestamp", "level", "logger", "file"} & set(values)
 
 
+@pytest.mark.parametrize("layout", ["plain", "ecs", "otel"])
+def test_each_layout_of_json_is_read_back(layout):
+    values = parsed(FormatterConfig(type="json", layout=layout))
+    assert values is not None
+    wanted = {
+        "created": CREATED, "levelname": "ERROR", "name": "shop.db", "message": "it went: wrong", "exc_text": TRACE,
+        "host": FACTS.host, "process": FACTS.pid, "thread": 5, "request_id": "r7", "n": 3,
+    }  # fmt: skip
+    assert {name: values.get(name) for name in wanted} == wanted
+    assert not [name for name in values if "exception" in name or "error" in name]
+
+
 @pytest.mark.parametrize(
     "render",
     [
