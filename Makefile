@@ -10,12 +10,14 @@ BENCH ?=
 # What the running Python offers of the faster tracers; plain coverage.py decides on older ones.
 CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test check docs smoke bench clean
 
 help:
 	@echo "make demo     set up and run the demo: several processes, one rotated file, a coloured terminal"
 	@echo "make test     set up and run all tests, with coverage"
 	@echo "make check    ruff, mypy --strict, import-linter"
+	@echo "make docs     build the documentation into docs/_build/html; a warning is an error"
+	@echo "make smoke    build wheel and sdist, and try them in a fresh environment of each Python there is"
 	@echo "make bench    measure this package beside others and against its goals, in about 10 minutes"
 	@echo "make venv     only set up .venv for development"
 	@echo "make clean    remove .venv and everything built"
@@ -35,6 +37,12 @@ check: $(VENV)/.stamp-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.stamp-docs
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html -d docs/_build/doctrees docs docs/_build/html
+
+smoke: $(VENV)/.stamp-dev
+	@$(BIN)/python -m tests.smoke
+
 bench: $(VENV)/.stamp-bench
 	@mkdir -p bench-output
 	@$(BIN)/python -m stress.bench --json bench-output/results.json --svg bench-output/rates.svg $(BENCH)
@@ -43,7 +51,7 @@ bench: $(VENV)/.stamp-bench
 venv: $(VENV)/.stamp-dev
 
 clean:
-	rm -rf $(VENV) build dist demo-output bench-output .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) build dist docs/_build demo-output bench-output .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
 	find redislogkit stress tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -57,6 +65,11 @@ $(VENV)/.stamp-demo: pyproject.toml $(VENV)/.stamp-python
 $(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-python
 	@echo "installing redislogkit and its development tools ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd,metrics,web,dev]'
+	@touch $@
+
+$(VENV)/.stamp-docs: pyproject.toml $(VENV)/.stamp-python
+	@echo "installing redislogkit and what builds its documentation ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd,docs]'
 	@touch $@
 
 $(VENV)/.stamp-bench: pyproject.toml $(VENV)/.stamp-python

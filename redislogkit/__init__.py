@@ -15,7 +15,9 @@ from redislogkit.producer.handler import SpoolHandler
 from redislogkit.producer.seed import AsyncBufferedRedisHandler
 
 if TYPE_CHECKING:
+    from redislogkit.capture import capture_exceptions
     from redislogkit.logged import LoggedRecord
+    from redislogkit.producer.loguru_sink import LoguruSink
     from redislogkit.standalone import AsyncRedisFileWriter, AsyncRedisTTYWriter
 
 __version__ = "0.1.0"
@@ -29,10 +31,12 @@ __all__ = [
     "Handle",
     "LockHeldError",
     "LoggedRecord",
+    "LoguruSink",
     "RedislogkitError",
     "Reject",
     "SpoolError",
     "SpoolHandler",
+    "capture_exceptions",
     "configure",
     "flush",
     "look_at_levels",
@@ -40,9 +44,17 @@ __all__ = [
 ]
 
 
+#: What few programs need is loaded when it is asked for.
+_LATER = {
+    "AsyncRedisFileWriter": "redislogkit.standalone",
+    "AsyncRedisTTYWriter": "redislogkit.standalone",
+    "LoggedRecord": "redislogkit.logged",
+    "LoguruSink": "redislogkit.producer.loguru_sink",
+    "capture_exceptions": "redislogkit.capture",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("AsyncRedisFileWriter", "AsyncRedisTTYWriter"):
-        return getattr(importlib.import_module("redislogkit.standalone"), name)
-    if name == "LoggedRecord":
-        return importlib.import_module("redislogkit.logged").LoggedRecord
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from redislogkit import config as configuration
@@ -18,6 +19,8 @@ from redislogkit.record import render_exception, render_message
 _configuring = threading.RLock()
 _holding = threading.RLock()
 _current: Handle | None = None
+_captures: dict[str, Callable[[], None]] = {}
+"""What undoes each capture that is on because the configuration says so."""
 
 
 class Handle:
@@ -45,6 +48,7 @@ class Handle:
         with _configuring:
             if _current is self:
                 _current = None
+                _capture(set())
         done = self.flush(timeout)
         self.handler.close()
         return done
@@ -63,9 +67,9 @@ class Handle:
 def configure(source: str | os.PathLike[str] | Mapping[str, Any] | None = None, **overrides: Any) -> Handle:
     """Log from this process as a configuration says.
 
-    Puts one handler on the root logger and sets the levels of ``[loggers]``. Calling it again with the
-    same content changes nothing; with another content the old handler is taken down first. Children that
-    are forked later need no call of their own.
+    Puts one handler on the root logger, sets the levels of ``[loggers]``, and captures what ``[producer]`` says is
+    to be captured. Calling it again with the same content changes nothing; with another content the old handler is
+    taken down first. Children that are forked later need no call of their own.
 
     Args:
         source: Path of a TOML file, a mapping of the same shape, or None for the file that
@@ -175,6 +179,16 @@ def _install(config: Config, handler: SpoolHandler) -> None:
         levels.configured(name, level)
     levels.follow(handler.levels_path)
     levels.look()
+    producer = config.producer
+    wanted = {"capture_exceptions": producer.capture_uncaught, "capture_warnings": producer.capture_warnings}
+    _capture({name for name, on in wanted.items() if on})
+
+
+def _capture(wanted: set[str]) -> None:
+    for name in _captures.keys() - wanted:
+        _captures.pop(name)()
+    for name in wanted - _captures.keys():
+        _captures[name] = getattr(importlib.import_module("redislogkit.capture"), name)()
 
 
 def _seconds(timeout: float | None, config: Config) -> float:

@@ -165,6 +165,15 @@ class ProducerConfig(Section, frozen=True, kw_only=True):
             "other handlers, `extra`, replaced record factories and the like have their calls take the ordinary way."
         ),
     ] = False
+    capture_uncaught: Annotated[
+        bool,
+        about(
+            "`configure()` has exceptions logged that nobody catches, also of threads. They are shown on stderr as before."
+        ),
+    ] = False
+    capture_warnings: Annotated[
+        bool, about("`configure()` has warnings logged instead of shown, as `logging.captureWarnings`.")
+    ] = False
     ship: Annotated[
         Literal["supervisor", "thread"],
         about("Who ships the spool: the supervisor, or a thread of the process where no other may run."),

@@ -450,8 +450,9 @@ _exception_formatter: Final = logging.Formatter()
 def render_exception(record: logging.LogRecord) -> str | None:
     """Render ``exc_info``, or return the ``exc_text`` that another handler has rendered already."""
     attributes = record.__dict__
-    if attributes.get("exc_text"):
-        return safe_str(attributes["exc_text"])
+    if done := attributes.get("exc_text"):
+        text = safe_str(done)
+        return None if text.isspace() else text  # loguru's: it has put the traceback into the message
     exc_info: Any = attributes.get("exc_info")
     try:
         if isinstance(exc_info, BaseException):

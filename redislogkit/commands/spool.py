@@ -223,7 +223,7 @@ def _show(options: argparse.Namespace, config: Config, reports: viewing.Reports)
 
     wanted = viewing.wanted(options)
     stdout = viewing.Stdout(options)
-    formatter = viewing.formatter(options, config, config.formatters["plain"])
+    formatter = viewing.formatter(options, config, viewing.usual_formatter(config))
     render = show(formatter, colour=stdout.colour, verbatim=stdout.verbatim)
 
     def after(spool: Spool) -> int:
@@ -267,14 +267,12 @@ def _timed(records: Iterator[Seen]) -> Iterator[tuple[float, Seen]]:
 
 
 def _drain(options: argparse.Namespace, config: Config, reports: viewing.Reports) -> None:
-    from redislogkit.config import FormatterConfig
     from redislogkit.draining import Drain
 
     if not _spools(config, reports) and not os.path.isdir(os.path.join(config.stream_dir, "drain")):
         print(f"no spools below {config.stream_dir}: there is nothing to drain")
         return
-    default: FormatterConfig = config.formatters["plain"]
-    formatter = viewing.formatter(options, config, default)
+    formatter = viewing.formatter(options, config, viewing.usual_formatter(config))
     done = Drain(config, options.to, formatter, reports, all_spools=options.all).run()
     print(
         f"{_counted(done.records, 'record')} written to {options.to}; {_counted(done.spools, 'spool')} drained and removed"

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
     config = _config(options)
     wanted = viewing.wanted(options)
-    formatter = viewing.formatter(options, config, config.formatters["plain"])
+    formatter = viewing.formatter(options, config, viewing.usual_formatter(config))
     stdout = viewing.Stdout(options)
     render = show(formatter, colour=stdout.colour, verbatim=stdout.verbatim)
     follower = Follower(

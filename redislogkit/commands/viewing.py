@@ -101,6 +101,21 @@ def wanted(options: argparse.Namespace) -> Filter:
         raise ConfigError([f"--{problem}" for problem in error.problems]) from None
 
 
+def usual_formatter(config: Config) -> FormatterConfig:
+    """Return the formatter of the first writer that writes text, so that nothing is shown that it takes out.
+
+    Where all write JSON it is ``plain``, with what the first of them takes out.
+    """
+    from msgspec.structs import replace
+
+    used = [writer.formatter for writer in config.writers.values()]
+    plain = config.formatters["plain"]
+    texts = [one for one in used if one.type == "text"]
+    if used and not texts:
+        return replace(plain, redact=used[0].redact, redact_with=used[0].redact_with)
+    return texts[0] if texts else plain
+
+
 def formatter(options: argparse.Namespace, config: Config, default: FormatterConfig) -> FormatterConfig:
     """Return the formatter that the options name. Raises ``ConfigError``."""
     from msgspec.structs import replace

@@ -129,7 +129,7 @@ class SpoolHandler(logging.Handler):
         self.errors = 0
         """Records that could only be kept as a note that they failed."""
         self.cut = 0
-        """Records that were too large for the spool: their texts are cut, with a note."""
+        """Records that were too large for the spool; their texts are cut, with a note."""
         self._terminal = terminal.find_terminal()
         # Read now: the first record may come from a ``__del__`` at interpreter teardown, without ``open``.
         self._host, self._boot_id = identity.host_name(), identity.boot_id()

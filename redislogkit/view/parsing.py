@@ -246,7 +246,7 @@ class _TextParser:
 
 def _times_of(config: FormatterConfig) -> Times | None:
     only = replace(config, format="%(asctime)s", style="%", optional_fields=())
-    text = formatting.build(only)(_probe(""), UNKNOWN, 1)
+    text = formatting.build(only)(_probe(), UNKNOWN, 1)
     return times.find(text, config.datefmt)
 
 
@@ -260,49 +260,47 @@ _PROBE: Final = "rlk-probe-{}"
 _PROBE_FACTS: Final = Facts(
     _PROBE.format("producer"), _PROBE.format("host"), 70_001, _PROBE.format("processName"), 0.0, 0
 )
-_PROBED: Final = (
-    "message",
-    "name",
-    "pathname",
-    "funcName",
-    "threadName",
-    "exc_text",
-    "stack_info",
-    "taskName",
-)
+_PROBED: Final = ("message", "name", "funcName", "threadName", "exc_text", "stack_info", "taskName")
 _PROBED_NUMBERS: Final = {"process": 70_001, "lineno": 70_002, "thread": 70_003, "sequence": 70_004}
+_PROBED_PATH: Final = "/rlk/rlk-probe-filename"
 _EXTRA: Final = "rlkprobeextra"
 
 
-def _probe(exc_text: str) -> record.Record:
+def _probe(**rich: Any) -> record.Record:
     return record.build(
         created=times.MOMENT,
         levelno=logging.WARNING,
         levelname="WARNING",
         name=_PROBE.format("name"),
         message=_PROBE.format("message"),
-        pathname=_PROBE.format("pathname"),
+        pathname=_PROBED_PATH,
         lineno=_PROBED_NUMBERS["lineno"],
         function=_PROBE.format("funcName"),
         thread=_PROBED_NUMBERS["thread"],
         thread_name=_PROBE.format("threadName"),
-        task_name=_PROBE.format("taskName"),
-        exc_text=exc_text or None,
-        stack_info=_PROBE.format("stack_info") if exc_text else None,
-        extra={_EXTRA: _PROBE.format("extra")} if exc_text else None,
+        **rich,
     )
+
+
+#: Apart from one another: a layout may put exception and stack into one field.
+_PROBES: Final = (
+    _probe(exc_text=_PROBE.format("exc_text"), extra={_EXTRA: _PROBE.format("extra")}),
+    _probe(stack_info=_PROBE.format("stack_info"), task_name=_PROBE.format("taskName")),
+)
 
 
 class _JsonParser:
     def __init__(self, config: FormatterConfig) -> None:
-        text = formatting.build(config)(_probe(_PROBE.format("exc_text")), _PROBE_FACTS, 70_004)
+        render = formatting.build(config)
+        trees = [json.loads(render(probe, _PROBE_FACTS, 70_004)) for probe in _PROBES]
         self._paths: dict[tuple[str, ...], tuple[str, Callable[[Any], Any]]] = {}
         self._extras: tuple[str, ...] | None = None
         self._own: set[tuple[str, ...]] = set()
         """Places that are taken by what is no extra."""
         known = {_PROBE.format(name): name for name in (*_PROBED, "host", "producer", "processName")}
+        known |= {_PROBED_PATH: "pathname", _PROBED_PATH.rpartition("/")[2]: "filename"}
         numbers = {number: name for name, number in _PROBED_NUMBERS.items()}
-        for path, value in _leaves(json.loads(text), ()):
+        for path, value in (leaf for tree in trees for leaf in _leaves(tree, ())):
             self._own.add(path)
             if value == _PROBE.format("extra"):
                 self._extras = path[:-1]

@@ -13,7 +13,9 @@ A record that is trimmed from the stream before step 1 is in the files by then. 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,12 +24,13 @@ from typing import BinaryIO, Final, NamedTuple, cast
 
 import msgspec
 
-from redislogkit import lines
+from redislogkit import callables, lines
 from redislogkit.config import Config, FileWriterConfig
-from redislogkit.errors import CorruptDataError, StreamError
+from redislogkit.errors import ConfigError, CorruptDataError, StreamError
 from redislogkit.selection import selector
 from redislogkit.stream import address, entries
 from redislogkit.stream.client import RawEntry, StreamClient
+from redislogkit.supervisor import code
 from redislogkit.view import parsing
 from redislogkit.view.files import Files, Part
 from redislogkit.view.filter import Filter
@@ -75,6 +78,7 @@ class Whole:
         assert isinstance(writer, FileWriterConfig)
         self.writer = msgspec.structs.replace(writer, path=os.path.realpath(writer.path))
         self.parser = parsing.parser(self.writer.formatter, self.writer.multiline)
+        self._config, self._name = config, name
         self._group = address.group(config, name)
         self._journal = os.path.join(config.stream_dir, "checkpoints", name)
         self._wanted = wanted
@@ -136,8 +140,9 @@ class Whole:
 
         render = lines.build(self.writer.formatter, self.writer.multiline)
         selects = selector(self.writer.level, self.writer.loggers)
+        wants = self._own_filter()
         for entry_id, fields in self._entries():
-            reading = Reading(known, selects)
+            reading = Reading(known, selects, wants)
             try:
                 for run in entries.decode(entry_id, fields):
                     reading.add(run)
@@ -148,6 +153,23 @@ class Whole:
                 one = seen(*item, entry_id.decode())
                 if one is not None and self._wanted.matches(one):
                     yield Line(text.removesuffix("\n"), one)
+
+    def _own_filter(self) -> Callable[[lines.Numbered], bool] | None:
+        """Return the filter that the writer has, where it has one: code of the user's."""
+        if self.writer.filter is None:
+            return None
+        callables.extend_path([os.path.dirname(self._config.source)] if self._config.source else [])
+        try:
+            ask = code.record_filter(self._config, self._name, self._report)
+        except ConfigError as error:
+            self._report(f"what is only in the stream is shown without the writer's own filter: {error}")
+            return None
+
+        def wants(numbered: lines.Numbered) -> bool:
+            with contextlib.redirect_stdout(sys.stderr):  # what it prints is no record
+                return ask(numbered)
+
+        return wants
 
     def _entries(self) -> Iterator[RawEntry]:
         if self._aside is None:

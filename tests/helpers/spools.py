@@ -299,6 +299,10 @@ def interrupted(step: int, call: Callable[[], None]) -> bool:
     return False
 
 
+#: In Python 3.13 the first frame of all that asks for instructions alone gets nothing.
+_LINES_AS_WELL = sys.version_info >= (3, 13)
+
+
 @contextlib.contextmanager
 def at_step(
     step: int,
@@ -315,7 +319,7 @@ def at_step(
         if left < 0 or not inside(frame):
             return None
         frame.f_trace_opcodes = not lines
-        frame.f_trace_lines = lines
+        frame.f_trace_lines = lines or _LINES_AS_WELL
         if event == ("line" if lines else "opcode") and not _is_finaliser(frame):
             left -= 1
             if left < 0:

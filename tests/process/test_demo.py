@@ -1,11 +1,10 @@
-"""The demo, and every program shown in README and docs, run as a person would run them."""
+"""The demo, run as a person would run it."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,25 +12,16 @@ from pathlib import Path
 import pytest
 
 from redislogkit import demo
-from redislogkit.stream.embedded import find_server
 from tests.helpers import processes
-from tests.helpers.pages import ROOT, blocks
+from tests.helpers.pages import ROOT
 from tests.helpers.waiting import wait_until
 
 DEMO = "import sys; from redislogkit import demo; sys.exit(demo.run(orders=200))"
 RECORDS = 4 * (200 * 5 + 7)
-QUICKSTART = ROOT / "docs/quickstart.md"
 
 
 def _environment(folder: str, **more: str) -> dict[str, str]:
     return {**os.environ, "HOME": folder, "TMPDIR": folder, "PYTHONPATH": str(ROOT), **more}
-
-
-def _lines(path: Path, at_least: int = 0) -> list[str]:
-    """Return the lines of a file, once it has as many."""
-    if at_least:
-        wait_until(lambda: len(_lines(path)) >= at_least, what=f"{path.name} has {at_least} lines")
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 # --- the demo ----------------------------------------------------------------------------------------------
@@ -135,62 +125,3 @@ def test_the_demo_finds_what_is_wrong_in_the_files(tmp_path, change, fault):
     files = demo.log_files(str(tmp_path / "shop.log"))
     assert [os.path.basename(file) for file in files] == ["shop.log.10", "shop.log.2", "shop.log"]
     assert demo.read_files(files, expected).faults(["1"]) == fault
-
-
-# --- the pages ---------------------------------------------------------------------------------------------
-
-
-def test_the_six_lines_of_the_readme_write_into_the_file(scripts, state_dir, tmp_path):
-    folder = tmp_path / "scripts"
-    (folder / "log.toml").write_text(blocks(ROOT / "README.md", "toml")[0], encoding="utf-8")
-    finished = scripts.run(blocks(ROOT / "README.md", "python")[0], env={"HOME": state_dir})
-    assert (finished.out, finished.err) == ("", "")
-    lines = _lines(folder / "app.log", at_least=2)
-    assert len(lines) == 2
-    assert lines[0].endswith(" INFO     shop: open for business")
-    assert lines[1].endswith(" WARNING  shop: only 3 boxes of bolts left")
-
-
-@pytest.mark.usefixtures("uncovered")
-def test_every_program_of_the_quickstart_does_what_the_page_says(scripts, state_dir, tmp_path):
-    folder = tmp_path / "scripts"
-    (folder / "log.toml").write_text(blocks(QUICKSTART, "toml")[0], encoding="utf-8")
-    results = [scripts.run(program, env={"HOME": state_dir}) for program in blocks(QUICKSTART, "python")]
-    assert len(results) == 5
-    assert [finished.err for finished in results] == [""] * 5
-    assert results[2].out == "written: True\nrecords: 1\n"
-    ends = ["open for business", "only 3 boxes of bolts left", "the bill is paid", "set up by dictConfig"]
-    ends += [f"order {n} is served" for n in range(20)]
-    ends += ["WARNING few bolts left - shelf: 17"]
-    lines = _lines(folder / "app.log", at_least=len(ends))
-    assert sorted(line.partition("shop: ")[2] or line for line in lines) == sorted(ends)
-
-
-def test_the_handler_of_the_readme_works_as_printed(scripts, state_dir, tmp_path):
-    example = blocks(ROOT / "README.md", "python")[1]
-    file = tmp_path / "my_app.log"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [find_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", state_dir],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        wait_until(lambda: _answers(port), what="the server answers")
-        program = example.replace("/var/log/my_app.log", str(file)).replace("6379", str(port))
-        assert program != example
-        finished = scripts.run(program, env={"HOME": state_dir})
-        assert (finished.out, finished.err) == ("", "")
-        wait_until(lambda: _lines(file) == ["This is a test log message."], what="the line is in the file")
-    finally:
-        processes.stop(server)
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
-    except OSError:
-        return False

@@ -166,10 +166,11 @@ def test_a_reload_touches_only_what_has_changed_and_loses_nothing(
     report = supervision.check(counts)
     assert report.ok, report
 
+    service_manager.hear()  # so that there is room for more
     process.terminate()
+    wait_until(lambda: "STOPPING=1" in service_manager.hear(), what="the service manager knows")
     out, _ = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "")
-    assert "STOPPING=1" in service_manager.hear()
     assert "writer old: removed; shipper: started anew" in Path(state_dir, "own.log").read_text()
     assert not os.path.exists(control.path(config))
 

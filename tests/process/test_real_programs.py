@@ -18,7 +18,7 @@ import pytest
 
 from stress.checker import Report, check, rotated_files
 from stress.tally import counts
-from tests.helpers import processes
+from tests.helpers import pages, processes
 from tests.helpers.scripts import ROOT
 from tests.helpers.waiting import wait_until
 
@@ -227,7 +227,26 @@ def test_a_framework_may_set_up_logging_after_us(app, framework):
     assert app.supervisor_log() == ""
 
 
-# -- servers -------------------------------------------------------------------------------------
+# -- servers, as the pages of the integrations have them -----------------------------------------
+
+PAGES = ROOT / "docs" / "integrations"
+
+
+def put(app: Application, page: str, server: str = "") -> None:
+    """Write the programs of a page into the application's folder, where ``log.toml`` is."""
+    for block in pages.read(PAGES / page):
+        if "file" in block.marks:
+            text = block.text.replace("redis://localhost:6379/1", server)
+            (app.folder / block.marks["file"]).write_text(text, encoding="utf-8")
+
+
+def written(app: Application) -> list[str]:
+    """Wait until the last producer is dead and everything of it written; return all lines, oldest first."""
+    spool = app.state / "spool"
+    wait_until(lambda: not os.listdir(spool), what=f"{spool} is empty")
+    files = rotated_files(app.log_file)
+    assert len(files) > 1
+    return [line for path in files for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
 @contextlib.contextmanager
@@ -235,22 +254,21 @@ def gunicorn(app: Application) -> Iterator[int]:
     """Run it with workers that serve few requests; its port."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         process = app.start(
-            "-m", "gunicorn", "--preload", "--workers", 4, "--max-requests", 20, "--max-requests-jitter", 10,
+            "-m", "gunicorn", "--max-requests", 20, "--max-requests-jitter", 10,
             # A worker that has just been forked misses its SIGTERM and is killed when that time is over.
-            "--graceful-timeout", 2, "--no-control-socket", "--log-level", "warning", "--bind", f"fd://{listener.fileno()}",
-            "tests.programs.gunicorn_app:application",
+            "--graceful-timeout", 2, "--no-control-socket", "--bind", f"fd://{listener.fileno()}", "shop:app",
             pass_fds=(listener.fileno(),),
         )  # fmt: skip
         try:
             yield listener.getsockname()[1]
         finally:
             process.terminate()
-            finish(process)
+            assert finish(process) == ""
 
 
-def request(port: int) -> int:
+def request(port: int, order: int) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    connection.request("GET", "/")
+    connection.request("GET", f"/orders/{order}")
     response = connection.getresponse()
     assert response.status == 200
     pid = int(response.read())
@@ -259,31 +277,71 @@ def request(port: int) -> int:
 
 
 def test_recycled_gunicorn_workers_lose_nothing(app):
-    pids: list[int] = []
+    put(app, "flask-gunicorn.md")
+    worker_of: dict[int, int] = {}
+
+    def ask(client: int) -> None:
+        for order in range(client, 200, 4):
+            worker_of[order] = request(port, order)
+
     with gunicorn(app) as port:
-        clients = [
-            threading.Thread(target=lambda: pids.extend(request(port) for _ in range(50))) for _ in range(4)
-        ]
+        clients = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
         for client in clients:
             client.start()
         for client in clients:
             client.join()
-    assert len(pids) == 200
-    assert len(set(pids)) > 4, "workers were recycled"
-    assert app.check().records == 10 + 200 * 10
+    pids = set(worker_of.values())
+    assert len(pids) > 4, "workers were recycled"
+    lines = written(app)
+    of = {
+        name: [line for line in lines if f" INFO     {name}: " in line]
+        for name in ("shop", "gunicorn.access")
+    }
+    served = [int(line.partition(": order ")[2].split()[0]) for line in of["shop"]]
+    assert sorted(served) == list(range(200))
+    for number in range(4):
+        for pid in pids:
+            in_file = [order for order in served if order % 4 == number and worker_of[order] == pid]
+            assert in_file == sorted(in_file), "the order of a worker's records is kept"
+    asked = [line.partition("/orders/")[2].split()[0] for line in of["gunicorn.access"]]
+    assert sorted(map(int, asked)) == list(range(200))
+    booted = [int(line.rpartition(" ")[2]) for line in lines if "Booting worker with pid: " in line]
+    assert pids <= set(booted)
+    assert len(booted) == len(set(booted))
     assert app.supervisor_log() == ""
 
 
+#: What a test wants of the page's application: names that no other has, and no waiting.
+QUICKER = """
+import os
+from celery.concurrency.asynpool import AsynPool
+from shop import app
+
+prefix = {"global_keyprefix": os.environ["RUN"]}
+app.conf.update(
+    task_default_queue=os.environ["RUN"], broker_transport_options=prefix, result_backend_transport_options=prefix,
+    worker_prefetch_multiplier=1, worker_enable_remote_control=False,
+)
+# Celery often misses the end of a recycled process until it looks for it, five seconds later.
+AsynPool.timers = property(lambda pool: {pool.maintain_pool: 0.1})
+"""
+
+
 def test_recycled_celery_workers_lose_nothing(app, server_url):
-    broker = server_url.replace("unix:", "redis+socket:")
-    app.environment |= {"BROKER": broker, "C_FORCE_ROOT": "1"}
+    put(app, "celery.md", server_url.replace("unix:", "redis+socket:"))
+    (app.folder / "quicker.py").write_text(QUICKER)
+    app.environment["C_FORCE_ROOT"] = "1"
     worker = app.start(
-        "-m", "celery", "-q", "-A", "tests.programs.celery_app", "worker", "--pool", "prefork", "--concurrency", 3,
+        "-m", "celery", "-q", "-A", "quicker", "worker", "--pool", "prefork", "--concurrency", 3,
         "--max-tasks-per-child", 8, "--without-gossip", "--without-mingle", "--without-heartbeat",
     )  # fmt: skip
-    pids = int(app.run("celery_app.py", 36))
+    out = finish(app.start("-c", "import quicker, client"))
     worker.terminate()
     finish(worker)
-    assert pids > 3, "workers were recycled"
-    assert app.check().records >= 36 * 60
+    assert int(out.removesuffix(" processes\n")) > 3, "workers were recycled"
+    steps = [line.partition(": order ")[2].split() for line in written(app) if "step" in line]
+    found = [(int(order), int(step)) for order, _, step in steps]
+    assert len(found) == 36 * 60
+    for number in range(36):
+        assert [step for order, step in found if order == number] == list(range(1, 61))
     assert app.supervisor_log() == ""

@@ -404,7 +404,8 @@ handler._end._header.close()
 print(alive, page.try_lock(), flush=True)
 os.kill(child, signal.SIGKILL); os.waitpid(child, 0)
 os._exit(0)
-"""
+""",
+        env={"PYTHONWARNINGS": "ignore::DeprecationWarning"},  # of a fork with threads, since Python 3.12
     )
     assert (done.out, done.err) == ("True True\n", "")
 

@@ -356,7 +356,7 @@ def test_every_problem_of_a_file_is_reported_at_once(toml):
         ),
         (
             "log.toml:8: producer.zoom: unknown key 'zoom'; known here: ack, block_timeout, "
-            "buffer_size, fast_logger, flush_interval, level, on_full, shed_level, ship, shutdown_timeout, spool_max_bytes"
+            "buffer_size, capture_uncaught, capture_warnings, fast_logger, flush_interval, level, on_full, shed_level, ship, shutdown_timeout, spool_max_bytes"
         ),
         (
             "log.toml:12: writers.app.path: must not name an environment variable that is not set, "

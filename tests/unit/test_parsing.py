@@ -209,6 +209,31 @@ def test_any_layout_of_json_is_read_back(render, monkeypatch):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("layout", ["plain", "ecs", "otel"])
+def test_every_layout_of_ours_is_read_back(layout):
+    values = parsed(FormatterConfig(type="json", layout=layout))
+    wanted = {
+        "created": CREATED, "levelname": "ERROR", "name": "shop.db", "message": "it went: wrong", "exc_text": TRACE,
+        "process": 4711, "host": "web1", "lineno": 7, "thread": 5, "threadName": "T 1", "request_id": "r7", "n": 3,
+    }  # fmt: skip
+    assert {name: values[name] for name in wanted} == wanted
+    assert values.get("filename", "app.py") == "app.py"
+    assert values.get("pathname", "/srv/app.py") == "/srv/app.py"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"datefmt": "rfc3339"}, {"datefmt": "rfc3339", "utc": True}, {"utc": True}]
+)
+def test_times_of_other_zones_are_read_back(settings, monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert parsed(FormatterConfig(**settings))["created"] == CREATED
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_asking_for_what_a_format_does_not_show_is_an_error_that_names_it():
     parser = parsing.parser(FormatterConfig(format="%(levelname)s %(message)s"), "keep")
     parsing.check(parser, Filter.of(now=0, level="ERROR", grep="x"), "writer app")

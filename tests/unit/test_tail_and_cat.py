@@ -98,6 +98,23 @@ def test_tail_as_json_and_with_a_formatter_of_the_configuration(session, capsys)
     assert run("tail", "--formatter", "short", "-o", "json") == 2
 
 
+def test_tail_takes_out_what_the_writers_take_out(session, capsys):
+    desk = session.desk()
+    desk.tree["formatters"] = {
+        "short": {"format": "%(message)s", "redact": ["password"]},
+        "objects": {"type": "json", "redact": ["password"]},
+    }
+    desk.ship("password=secret")
+    for name in ("short", "objects"):
+        desk.tree["writers"]["app"]["formatter"] = name
+        session.write(desk)
+        for output in ("text", "json"):
+            assert run("tail", "-o", output) == 0
+            out = capsys.readouterr().out
+            assert "secret" not in out
+            assert "password" in out
+
+
 def test_nothing_reaches_a_terminal_that_it_would_obey(session, capsys):
     session.desk().ship("\x1b[2Jgone\u202e\x9b", exc_text="\x07")
     assert run("tail") == 0

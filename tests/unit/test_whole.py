@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from redislogkit import zstd
+from redislogkit import LoggedRecord, zstd
 from redislogkit.record import Loss
 from redislogkit.view import files
 from redislogkit.view.parsing import Parser
@@ -68,6 +68,24 @@ def test_what_the_writer_does_not_take_is_not_shown_from_the_stream_either(desks
     desk.ship("other", levelno=40, levelname="ERROR", name="app")
     desk.ship("mine", levelno=40, levelname="ERROR", name="shop.db")
     assert desk.messages() == ["mine"]
+
+
+def test_the_filter_of_the_writer_is_asked_for_what_is_only_in_the_stream(desks, capsys):
+    def is_wanted(record: LoggedRecord) -> bool:
+        print("asked")
+        return record.message != "m2"
+
+    desk = desks(filter=is_wanted)
+    desk.ship("m1", "m2", "m3")
+    assert desk.messages() == ["m1", "m3"]
+    assert capsys.readouterr().out == ""
+
+
+def test_without_the_filter_of_the_writer_all_is_shown_and_that_is_said(desks):
+    desk = desks(filter="nowhere:nothing")
+    desk.ship("m1")
+    assert desk.messages() == ["m1"]
+    assert "without the writer's own filter" in desk.said[0]
 
 
 def test_an_entry_of_which_a_part_is_written_is_shown_once(desks):
