@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tomli
 
+from stress.processes import children
 from tests.helpers import processes
 from tests.helpers.scripts import ROOT
 from tests.helpers.waiting import wait_until
@@ -99,9 +100,14 @@ def test_a_supervisor_in_the_foreground_takes_the_file(path, state_dir, reaped, 
         text=True,
     ) as process:
         assert process.stdout is not None
-        first = process.stdout.readline()
-        writers = tomli.loads(path.read_text())["writers"]
-        assert f"writers: {', '.join(writers)}" in first
+        tree = tomli.loads(path.read_text())
+        log = Path(state_dir, tree.get("supervisor", {}).get("log", "stderr"))
+        if log.name == "stderr":
+            first = process.stdout.readline()
+        else:
+            first = str(wait_until(lambda: log.exists() and log.read_text(), what="its own log"))
+        assert f"writers: {', '.join(tree['writers'])}" in first
+        wait_until(lambda: children(process.pid), what="it listens to signals")
         wait_until(lambda: all(file.exists() for file in files(path, state_dir).values()), what="the files")
         # Without its server it can not know that all is written, and says so.
         assert processes.stop(process) == (0 if "embedded" in copy.read_text() or "url" not in text else 3)
