@@ -11,8 +11,6 @@ version = release = redislogkit.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
-# The index may name a page that is not there yet; a test says which.
-suppress_warnings = ["toc.not_readable"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
