@@ -361,7 +361,7 @@ class Manager:
             self._shipper.leave(child.DRAIN if thorough else child.END, self._time_to_leave(self._shipper))
             while self._shipper.leaving:
                 yield
-            self._shipper.unfinished = False
+            self._shipper.forget_leaving()
         removed = [writers[name] for name in changes.removed]
         for each in removed:
             each.gone = True
@@ -382,7 +382,7 @@ class Manager:
                     f"{each.title}: not all was written before it was removed, so the stream is kept for it: configure "
                     f"it again, or let go of it by: redislogkit writers --drop {address.group(before, each.spec.name)}"
                 )
-            each.unfinished = False
+            each.forget_leaving()
         self._children = [each for each in self._children if not each.gone]
         for name in changes.added:
             self._children.append(Child(ChildSpec(child.WRITER, name), self._config, self._report))
