@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tomli
 
+import redislogkit
 from redislogkit import AsyncBufferedRedisHandler, __main__, config, demo
 from redislogkit.stream import rights
 from tests.helpers.pages import MARKS, PAGES, ROOT, Configurations, blocks, commands, is_shown, read
@@ -173,6 +174,20 @@ def test_every_command_stands_in_the_page_of_commands():
     table = page[: page.index("**Configuration.**")]
     assert [
         name for name in (command.NAME for command in __main__.COMMANDS) if f"`{name}`" not in table
+    ] == []
+
+
+@pytest.mark.parametrize("path", ["docs/api.md", "tests/programs/typed.py"])
+def test_every_public_name_stands_in_the_page_of_the_interface_and_in_a_checked_program(path):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert [name for name in redislogkit.__all__ if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_every_extra_stands_where_installing_is_described():
+    extras = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (ROOT / "docs/quickstart.md").read_text(encoding="utf-8")
+    assert [
+        name for name in extras if name not in ("bench", "docs", "dev") and f"| `{name}` |" not in page
     ] == []
 
 
