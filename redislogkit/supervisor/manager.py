@@ -282,8 +282,10 @@ class Manager:
     def _answer_rotate(self, request: Mapping[str, Any]) -> dict[str, Any]:
         names = request.get("writers")
         files = [each.spec.name for each in self._files()]
-        if names is None:
+        if names is None and (not files or any(each.alive for each in self._files())):
             return {"ok": True, "writers": self._tell_files(child.ROTATE)}
+        if names is None:
+            names = files
         if not isinstance(names, list) or any(name not in files for name in names):
             return refusal(
                 f"writers must be a list of {', '.join(files) or 'nothing, as no file is written'}, got {names!r:.200}"
