@@ -330,7 +330,10 @@ class Manager:
         from redislogkit.supervisor import reloading
 
         if self._reload is None:
-            error = "an application has launched this supervisor with a configuration of its own; there is no file to load"
+            error = (
+                "an application has launched this supervisor with a configuration of its own, so there is no file to load; "
+                "end the programs that log, all of them, and start them again: docs/operations.md says more"
+            )
             self._report(f"nothing is loaded again: {error}")
             return refusal(error)
         try:
