@@ -162,13 +162,15 @@ def _ecs(record: Record, facts: Facts, overrides: Mapping[str, Any]) -> dict[str
     values |= {name: value for name, value in traces if value}
     if service := extra.get("otelServiceName"):
         values["service.name"] = service
-    stacks = [text for text in (record.exc_text, record.stack_info) if text]
+    labels = {} if record.task_name is None else {"task_name": record.task_name}
     if record.exc_text:
         kind, message = exception_of(record.exc_text)
         values |= {"error.type": kind, "error.message": message} if kind else {}
-    if stacks:
-        values["error.stack_trace"] = "\n".join(stacks)
-    labels = {} if record.task_name is None else {"task_name": record.task_name}
+        values["error.stack_trace"] = record.exc_text
+        if record.stack_info:
+            labels["stack"] = record.stack_info
+    elif record.stack_info:
+        values["error.stack_trace"] = record.stack_info
     for key, value in extra.items():
         if key in _OF_TRACES:
             continue

@@ -157,11 +157,14 @@ def _shower(
     options: argparse.Namespace, config: Config, whole: Whole, name: str, stdout: viewing.Stdout
 ) -> Callable[[Line], str]:
     """Return what renders the lines of a writer. Raises ``ConfigError``."""
+    from redislogkit.escaping import palette
     from redislogkit.view.show import finish, show
 
     own = whole.writer.formatter
     formatter = viewing.formatter(options, config, own)
     render = show(formatter, colour=stdout.colour, verbatim=stdout.verbatim)
+
+    colour_of = palette(own.colors)
 
     def as_it_is(line: Line) -> str:
         record = line.seen.record if line.seen else None
@@ -171,6 +174,7 @@ def _shower(
             record.levelname if record else "",
             colour=stdout.colour and record is not None and own.type == "text",
             verbatim=stdout.verbatim,
+            colour_of=colour_of,
         )
 
     def as_json(line: Line) -> str:

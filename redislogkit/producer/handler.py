@@ -105,7 +105,7 @@ class SpoolHandler(logging.Handler):
         follows: SpoolHandler | None = None,
     ) -> None:
         self.config = config if isinstance(config, Config) else configuration.load(config)
-        if self.config.stream_dir == launch.supervised:
+        if self.config.stream_dir == launch.supervised and not _muted:
             raise SpoolError(
                 f"a writer can not log into stream {self.config.stream.name!r}, which it reads: its records would come "
                 "back to it. Leave redislogkit out of the logging of this process, and have it log to stderr"

@@ -197,14 +197,16 @@ class ProducerEnd:
             try:
                 position = self._position
                 start = position + 16
-                end = start + len(payload)
+                size = len(payload)
+                end = start + size
                 if end > self._limit:
                     self._append(payload, levelno)
                 else:  # the same as there, without the call
                     sequence = before + 1
                     mapped = self._map
                     mapped[start:end] = payload
-                    _pack(mapped, position, end - start, adler32(payload, ~sequence % 65521), sequence)
+                    check = adler32(payload, ~(sequence + 362 * size) % 65521)  # as `segment.checksum`
+                    _pack(mapped, position, size, check, sequence)
                     self.sequence = sequence
                     self._position = end
                     if self._words[_MARK]:
@@ -234,7 +236,7 @@ class ProducerEnd:
         sequence = self.sequence + 1
         mapped = self._map
         mapped[start:end] = payload
-        _pack(mapped, self._position, end - start, adler32(payload, ~sequence % 65521), sequence)
+        _pack(mapped, self._position, end - start, segment.checksum(payload, sequence), sequence)
         self.sequence = sequence
         self._position = end
         if self._words[header.MARK]:

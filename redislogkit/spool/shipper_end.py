@@ -131,7 +131,7 @@ class ShipperEnd:
             if not length or end > size:
                 break
             payload = mapped[begin:end]
-            if adler32(payload, ~sequence % 65521) != check:
+            if adler32(payload, ~(sequence + 362 * length) % 65521) != check:
                 break
             if sequence == expected:  # and so, above what is to be skipped
                 payloads.append(payload)

@@ -286,6 +286,8 @@ def _probe(**rich: Any) -> record.Record:
 _PROBES: Final = (
     _probe(exc_text=_PROBE.format("exc_text"), extra={_EXTRA: _PROBE.format("extra")}),
     _probe(stack_info=_PROBE.format("stack_info"), task_name=_PROBE.format("taskName")),
+    # Type and message that a layout reads off an exception are no extras.
+    _probe(exc_text="Traceback (most recent call last):\nValueError: x"),
 )
 
 

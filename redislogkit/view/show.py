@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
-from redislogkit import formatting
+from redislogkit import escaping, formatting
 from redislogkit.config import FormatterConfig
-from redislogkit.escaping import colourise, sanitise_terminal
+from redislogkit.escaping import Palette, colourise, palette, sanitise_terminal
 from redislogkit.view.seen import Seen
 from redislogkit.writers.tty import wants_colour
 
@@ -30,18 +30,26 @@ def show(config: FormatterConfig, *, colour: bool = False, verbatim: bool = Fals
     """
     formatter = formatting.build(config)
     is_text = config.type == "text"
+    colour_of = palette(config.colors)
 
     def render(seen: Seen) -> str:
         text = formatter(seen.record, seen.facts, seen.sequence)
-        return finish(
-            text, seen.record.levelno, seen.record.levelname, colour=colour and is_text, verbatim=verbatim
-        )
+        level = seen.record.levelno, seen.record.levelname
+        return finish(text, *level, colour=colour and is_text, verbatim=verbatim, colour_of=colour_of)
 
     return render
 
 
-def finish(text: str, levelno: int, levelname: str, *, colour: bool, verbatim: bool) -> str:
+def finish(
+    text: str,
+    levelno: int,
+    levelname: str,
+    *,
+    colour: bool,
+    verbatim: bool,
+    colour_of: Palette = escaping.colour,
+) -> str:
     """Make the text of a record fit to be shown."""
     if not verbatim:
         text = sanitise_terminal(text)
-    return f"{colourise(text, levelno, levelname) if colour else text}\n"
+    return f"{colourise(text, levelno, levelname, colour_of) if colour else text}\n"

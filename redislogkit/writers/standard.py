@@ -70,7 +70,7 @@ class StandardDestination:
         self._inherited = (1 if self._name == "stdout" else 2) if fd is None else fd
         self._render = lines.build(config.formatter, config.multiline)
         coloured = config.formatter.type == "text" and _is_coloured(config.color, self._inherited, environ)
-        self._finish = _coloured if coloured else _plain
+        self._finish = _colouring(config.formatter.colors) if coloured else _plain
         self._fd = -1
         self._write: Callable[[bytes], int] = self._write_to_file
         self._most = _CHUNK
@@ -210,18 +210,23 @@ def _is_coloured(color: str, fd: int, environ: Mapping[str, str]) -> bool:
     return wants_colour(color, environ)
 
 
-def _plain(texts: list[str], items: Sequence[Numbered]) -> list[bytes]:  # noqa: ARG001 - as `_coloured`
+def _plain(texts: list[str], items: Sequence[Numbered]) -> list[bytes]:  # noqa: ARG001 - as those with colours
     # It ends on somebody's terminal, by `docker logs` or `journalctl`.
     return [_encode(escaping.sanitise_terminal(text)) for text in texts]
 
 
-def _coloured(texts: list[str], items: Sequence[Numbered]) -> list[bytes]:
-    found = []
-    for text, (item, _, _) in zip(texts, items, strict=True):
-        clean = escaping.sanitise_terminal(text)
-        level = (logging.WARNING, "WARNING") if isinstance(item, Loss) else (item.levelno, item.levelname)
-        found.append(_encode(escaping.colourise(clean, *level)))
-    return found
+def _colouring(colours: Mapping[str, str]) -> Callable[[list[str], Sequence[Numbered]], list[bytes]]:
+    colour_of = escaping.palette(colours)
+
+    def coloured(texts: list[str], items: Sequence[Numbered]) -> list[bytes]:
+        found = []
+        for text, (item, _, _) in zip(texts, items, strict=True):
+            clean = escaping.sanitise_terminal(text)
+            level = (logging.WARNING, "WARNING") if isinstance(item, Loss) else (item.levelno, item.levelname)
+            found.append(_encode(escaping.colourise(clean, *level, colour_of)))
+        return found
+
+    return coloured
 
 
 def _encode(text: str) -> bytes:

@@ -113,7 +113,7 @@ def log_records(draw: st.DrawFn, *, plain: bool = False) -> logging.LogRecord:
     if plain:
         return record
     if draw(st.booleans()):
-        record.exc_text = draw(texts.filter(bool))
+        record.exc_text = draw(texts.filter(str.strip))
     if draw(st.booleans()):
         record.stack_info = draw(texts)
     if draw(st.booleans()):

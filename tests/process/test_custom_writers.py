@@ -208,7 +208,7 @@ def test_functions_classes_and_lambdas_of_a_program_run_under_its_supervisor(
     supervision = Supervision(state_dir, redis={"url": server_url}, stream={"name": stream_name})
     for _ in range(2):  # the second program has the same code, and finds the first one's supervisor
         finished = scripts.run(IN_PYTHON, supervision.argument, state_dir)
-        assert finished.out == "True\n"
+        assert finished.out == "True\n", supervision.log()
     out = Path(state_dir)
     wait_until(lambda: not supervision.pid, what="the supervisor ends when nobody needs it")
     lines = (out / "function").read_text().splitlines()

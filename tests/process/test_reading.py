@@ -107,4 +107,4 @@ def test_records_are_followed_and_shown_whole_while_they_are_written_rotated_and
     shown = _numbers(copy.read_text().splitlines())
     assert all(numbers == list(range(len(numbers))) for numbers in shown.values())
     assert copy.read_text().endswith(Path(supervision.path).read_text())
-    assert len(list(Path(supervision.path).parent.glob("*.gz"))) > 2
+    assert len(list(Path(supervision.path).parent.glob("*.gz"))) > 1

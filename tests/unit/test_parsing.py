@@ -124,8 +124,8 @@ def test_without_anything_before_the_message_each_line_is_a_record_unless_it_is_
 
 
 def test_a_custom_level_is_hidden_by_no_filter():
-    one = parsing.seen(parsed(FormatterConfig(), record("x", CREATED, levelno=25, levelname="NOTICE")))
-    assert one.record.levelname == "NOTICE"
+    one = parsing.seen(parsed(FormatterConfig(), record("x", CREATED, levelno=25, levelname="LOUD")))
+    assert one.record.levelname == "LOUD"
     assert Filter.of(now=0, level="CRITICAL").matches(one)
 
 
@@ -167,6 +167,18 @@ def test_json_is_read_back_with_extras_and_their_types():
     }  # fmt: skip
     assert {name: values[name] for name in wanted} == wanted
     assert not {"timestamp", "level", "logger", "file"} & set(values)
+
+
+@pytest.mark.parametrize("layout", ["plain", "ecs", "otel"])
+def test_each_layout_of_json_is_read_back(layout):
+    values = parsed(FormatterConfig(type="json", layout=layout))
+    assert values is not None
+    wanted = {
+        "created": CREATED, "levelname": "ERROR", "name": "shop.db", "message": "it went: wrong", "exc_text": TRACE,
+        "host": FACTS.host, "process": FACTS.pid, "thread": 5, "request_id": "r7", "n": 3,
+    }  # fmt: skip
+    assert {name: values.get(name) for name in wanted} == wanted
+    assert not [name for name in values if "exception" in name or "error" in name]
 
 
 @pytest.mark.parametrize(

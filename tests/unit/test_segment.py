@@ -78,6 +78,14 @@ def test_a_flipped_byte_costs_its_own_frame_and_no_other(contents, first, data):
     assert rest == stored[len(before) + 1 :]
 
 
+def test_a_zero_more_never_passes_whatever_the_sum_is():
+    mapped = filled([b"?\xa7"])
+    for sequence in range(1, 65_522):  # each remainder by Adler's prime
+        segment.put_frame(mapped, segment.FIRST_FRAME, b"?\xa7", sequence)
+        mapped[segment.FIRST_FRAME] += 1
+        assert segment.read_frame(mapped, segment.FIRST_FRAME) is None
+
+
 @settings(max_examples=100)
 @given(data=st.binary(max_size=300), position=st.integers(0, 400), after=st.integers(0, 2**40))
 def test_bytes_that_are_no_frames_are_never_taken_for_one(data, position, after):
