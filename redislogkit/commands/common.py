@@ -47,8 +47,10 @@ def _indented(text: str) -> str:
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add the configuration as an argument that may be left out."""
-    parser.add_argument("config", nargs="?", help=CONFIG_HELP)
+    """Add the configuration as an argument that may be left out; as an option it is taken, too."""
+    # A default would be set over what the option has given.
+    parser.add_argument("config", nargs="?", default=argparse.SUPPRESS, help=CONFIG_HELP)
+    parser.add_argument("-c", "--config", metavar="FILE", help="the same, as an option")
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
