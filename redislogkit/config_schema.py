@@ -352,7 +352,7 @@ class CustomWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", t
         str | None,
         about(
             "File of the records that were rejected, as JSON lines with the reason; by default `rejected/NAME.jsonl` in "
-            "the folder of the stream.",
+            "the stream folder.",
             PATH,
         ),
     ] = None
@@ -427,7 +427,7 @@ class SupervisorConfig(Section, frozen=True, kw_only=True):
         str | None,
         about(
             "File of the supervisor's own log. By default stderr; where an application has started it, "
-            "`supervisor.log` in the stream's folder.",
+            "`supervisor.log` in the stream folder.",
             PATH,
         ),
     ] = None

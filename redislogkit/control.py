@@ -1,4 +1,4 @@
-"""Asking a running supervisor: a unix socket in the stream's folder, one line of JSON each way.
+"""Asking a running supervisor: a unix socket in the stream folder, one line of JSON each way.
 
 Requests (the key ``do`` says which) and what is in an answer beside ``"ok": true``:
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-#: Name of the file in the stream's folder.
+#: Name of the file in the stream folder.
 NAME: Final = "levels"
 _LARGEST: Final = 1024 * 1024
 

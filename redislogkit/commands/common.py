@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from redislogkit.errors import ServerAwayError
+
 if TYPE_CHECKING:
+    from redislogkit.config import Config
+
     Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 EXIT_OK: Final = 0
@@ -41,13 +47,32 @@ def _indented(text: str) -> str:
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add the configuration as an argument that may be left out."""
-    parser.add_argument("config", nargs="?", help=CONFIG_HELP)
+    """Add the configuration as an argument that may be left out; as an option it is taken, too."""
+    # A default would be set over what the option has given.
+    parser.add_argument("config", nargs="?", default=argparse.SUPPRESS, help=CONFIG_HELP)
+    parser.add_argument("-c", "--config", metavar="FILE", help="the same, as an option")
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
     """Add the configuration as an option, for a command that has arguments of its own."""
     parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+
+
+@contextlib.contextmanager
+def explained(config: Config, embedded: str = "", other: str = "") -> Iterator[None]:
+    """Say what it means and what to do when the server is away; the texts are advice for either kind of server."""
+    from redislogkit.stream import address
+
+    try:
+        yield
+    except ServerAwayError as error:
+        if address.is_embedded(config):
+            text = f"the embedded server of {config.source} does not run: nobody logs, or the supervisor is down ({error})"
+            advice = embedded or "'redislogkit status' says which"
+        else:
+            text = f"redis.url: no answer from {config.redis.safe_url} ({error})"
+            advice = other or "'redislogkit doctor' looks for the reason"
+        raise ServerAwayError(f"{text}; {advice}") from None
 
 
 def positive(text: str) -> float:

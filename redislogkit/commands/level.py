@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -64,14 +65,12 @@ def run(options: argparse.Namespace) -> int:
     config = configuration.load(options.config)
     level = None if options.level is None else common.level(options.level)
     client = StreamClient(address.resolve(config), config.stream.name)
-    try:
+    with contextlib.closing(client), common.explained(config):
         if options.reset:
             return _reset(client, options.name)
         if level is None:
             return _list(client, options.name, as_json=options.json)
         return _change(client, config, options.name, level, options.seconds)
-    finally:
-        client.close()
 
 
 def _wrong_usage(options: argparse.Namespace) -> str:

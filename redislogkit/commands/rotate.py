@@ -49,10 +49,13 @@ def run(options: argparse.Namespace) -> int:
 
     config = configuration.load(options.config)
     files = _files(config)
+    if not files:
+        print(f"{config.source} has no writer of files: there is nothing to rotate", file=sys.stderr)
+        return common.EXIT_USAGE
     for name in options.writers:
         if name not in files:
             print(
-                f"WRITER must be one of {', '.join(files) or 'none, as no file is written'}, got {name!r}",
+                f"WRITER must be one of {', '.join(files)}, got {name!r}",
                 file=sys.stderr,
             )
             return common.EXIT_USAGE

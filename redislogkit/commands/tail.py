@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -73,7 +72,11 @@ def run(options: argparse.Namespace) -> int:
         lines = _LAST if wanted.since is None else viewing.ALL
     try:
         if not options.follow:
-            with _explained(config):
+            with common.explained(
+                config,
+                "-f waits for it; what is written is in the log files: redislogkit cat",
+                "-f waits for it, 'redislogkit doctor' looks for the reason",
+            ):
                 shown = stdout.write(map(render, _present(follower, wanted, lines)))
             if not shown:
                 viewing.say(
@@ -125,26 +128,6 @@ def _begin(follower: Follower, wanted: Filter, lines: int, stdout: viewing.Stdou
             stdout.check()
             follower.wait_after(error)
     return []
-
-
-@contextlib.contextmanager
-def _explained(config: Config) -> Iterator[None]:
-    """Say what to do about a server that is away."""
-    from redislogkit.stream import address
-
-    try:
-        yield
-    except ServerAwayError as error:
-        text = (
-            f"redis.url: no answer from {config.redis.safe_url} ({error}); "
-            "-f waits for it, 'redislogkit doctor' looks for the reason"
-        )
-        if address.is_embedded(config):
-            text = (
-                f"the embedded server of {config.source} does not run: nobody logs, or the supervisor is down ({error}); "
-                "-f waits for it; what is written is in the log files: redislogkit cat"
-            )
-        raise ServerAwayError(text) from None
 
 
 def _is_over(wanted: Filter) -> bool:

@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
 
     config = configuration.load(options.config)
     client = StreamClient(address.resolve(config), config.stream.name)
-    registered = client.registered_writers()
+    with common.explained(config):
+        registered = client.registered_writers()
     if options.drop is not None:
         return _drop(client, options.drop, registered)
     configured = address.groups(config)

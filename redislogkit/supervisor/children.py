@@ -277,6 +277,11 @@ class Child:
         self._said.clear()
         self.last_exit = ""
 
+    def forget_leaving(self) -> None:
+        """It has left as it was told; how is nothing that somebody should look at."""
+        self.unfinished = False
+        self.last_exit = ""
+
     def kill(self) -> None:
         """End the child now."""
         if self.process is not None:

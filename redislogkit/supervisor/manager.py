@@ -282,8 +282,10 @@ class Manager:
     def _answer_rotate(self, request: Mapping[str, Any]) -> dict[str, Any]:
         names = request.get("writers")
         files = [each.spec.name for each in self._files()]
-        if names is None:
+        if names is None and (not files or any(each.alive for each in self._files())):
             return {"ok": True, "writers": self._tell_files(child.ROTATE)}
+        if names is None:
+            names = files
         if not isinstance(names, list) or any(name not in files for name in names):
             return refusal(
                 f"writers must be a list of {', '.join(files) or 'nothing, as no file is written'}, got {names!r:.200}"
@@ -328,7 +330,10 @@ class Manager:
         from redislogkit.supervisor import reloading
 
         if self._reload is None:
-            error = "an application has launched this supervisor with a configuration of its own; there is no file to load"
+            error = (
+                "an application has launched this supervisor with a configuration of its own, so there is no file to load; "
+                "end the programs that log, all of them, and start them again: docs/operations.md says more"
+            )
             self._report(f"nothing is loaded again: {error}")
             return refusal(error)
         try:
@@ -361,7 +366,7 @@ class Manager:
             self._shipper.leave(child.DRAIN if thorough else child.END, self._time_to_leave(self._shipper))
             while self._shipper.leaving:
                 yield
-            self._shipper.unfinished = False
+            self._shipper.forget_leaving()
         removed = [writers[name] for name in changes.removed]
         for each in removed:
             each.gone = True
@@ -382,7 +387,7 @@ class Manager:
                     f"{each.title}: not all was written before it was removed, so the stream is kept for it: configure "
                     f"it again, or let go of it by: redislogkit writers --drop {address.group(before, each.spec.name)}"
                 )
-            each.unfinished = False
+            each.forget_leaving()
         self._children = [each for each in self._children if not each.gone]
         for name in changes.added:
             self._children.append(Child(ChildSpec(child.WRITER, name), self._config, self._report))

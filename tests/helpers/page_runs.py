@@ -18,7 +18,7 @@ from tests.helpers.scripts import Finished
 from tests.helpers.waiting import wait_until
 
 #: Commands that only look: they are repeated until they print what the page shows.
-_LOOKS = ("cat ", "diff ", "grep ", "head ", "ls", "sort ", "tail ", "wc ", "zcat ")
+_LOOKS = ("cat ", "diff ", "grep ", "head ", "ls", "sort ", "tail ", "wc ", "zcat ", "redislogkit cat ")
 #: Where an example may do what it likes, below the folder of the page.
 _PLACES = re.compile(r"(?<![\w./-])/(?=(?:etc|opt|srv|var/(?:lib|log|run))/)")
 _SECONDS = 60
@@ -148,10 +148,11 @@ class PageRun:
             return
 
         any_order = "any order" in block.marks
+        code = int(block.marks.get("ends with", 0))
         looks = bool(command.shown) and command.line.startswith(_LOOKS)
 
         def is_as_shown() -> bool:
-            self._last = self._execute(["bash", "-c", command.line], block, check=not looks)
+            self._last = self._execute(["bash", "-c", command.line], block, code=None if looks else code)
             return is_shown(command.shown, self._last.out + self._last.err, any_order=any_order)
 
         if looks:
@@ -162,7 +163,7 @@ class PageRun:
         assert self._last is not None
         self._compare(block, command.shown, self._last.out + self._last.err, any_order=any_order)
 
-    def _execute(self, command: list[str], block: Block, *, check: bool = True) -> Finished:
+    def _execute(self, command: list[str], block: Block, *, code: int | None = 0) -> Finished:
         done = subprocess.run(
             command,
             check=False,
@@ -173,7 +174,7 @@ class PageRun:
             text=True,
             timeout=_SECONDS,
         )
-        assert not check or done.returncode == 0, (
+        assert code in (None, done.returncode), (
             f"{block}: {command[-1]}\nended with {done.returncode}\n{done.stdout}{done.stderr}"
         )
         return Finished(done.returncode, done.stdout, done.stderr)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("[!_]*.md")])
 
 #: What may stand in a comment on the lines before an example.
-MARKS = frozenset(["any order", "continues", "file", "not run", "prints", "run by"])
+MARKS = frozenset(["any order", "continues", "ends with", "file", "not run", "prints", "run by"])
 
 _FENCE = re.compile(
     r"(?P<marks>(?:^<!-- [^\n]* -->\n)*)^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
@@ -113,7 +113,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:
 def is_shown(shown: str, printed: str, *, any_order: bool = False) -> bool:
     """True when a page shows what was printed.
 
-    A time stands for any other one, ``...`` and ``…`` for any text; such a line alone for any number of lines.
+    A time stands for any other one, ``...`` and ``…`` for any text; such a line alone for any number of lines. Several
+    blanks in a row stand for any number of them, two or more: tables are as wide as what is in them.
     """
     if not any_order:
         return re.fullmatch(_pattern(shown), _plain(printed)) is not None
@@ -127,7 +128,7 @@ def is_shown(shown: str, printed: str, *, any_order: bool = False) -> bool:
 
 
 def _plain(text: str) -> str:
-    lines = _TIME.sub("TIME", text).rstrip().splitlines()
+    lines = re.sub("  +", "  ", _TIME.sub("TIME", text)).rstrip().splitlines()
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -54,3 +54,6 @@ def test_an_unreachable_server_is_an_error_without_a_traceback(tmp_path, capsys)
     path.write_text(f'state_dir = "{tmp_path}"\n[redis]\nurl = "unix://{tmp_path}/none.sock"\n')
     assert command.main(["writers", str(path)]) == 2
     assert "none.sock" in capsys.readouterr().err
+    path.write_text(f'state_dir = "{tmp_path}"\n')
+    assert command.main(["writers", str(path)]) == 2
+    assert "the embedded server of" in capsys.readouterr().err

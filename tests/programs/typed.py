@@ -17,8 +17,10 @@ from redislogkit import (
     ConfigError,
     Handle,
     LockHeldError,
+    LoggedRecord,
     LoguruSink,
     RedislogkitError,
+    Reject,
     SpoolError,
     SpoolHandler,
 )
@@ -34,6 +36,7 @@ def set_up(config: Path) -> Handle:
         assert_type(handle.stats(), dict[str, Any])
         assert_type(handle.handler, SpoolHandler)
         assert_type(handle.config.stream.name, str)
+    assert_type(redislogkit.look_at_levels(), None)
     assert_type(redislogkit.flush(), bool)
     assert_type(redislogkit.shutdown(1), bool)
     return redislogkit.configure(config)
@@ -50,8 +53,24 @@ def handlers() -> list[logging.Handler]:
     return [spool, AsyncBufferedRedisHandler(redis_host="localhost", filename=Path("app.log"))]
 
 
+def post(records: list[LoggedRecord], url: str) -> None:
+    """A target of a user's."""
+    for record in records:
+        assert_type(record.as_dict(), dict[str, Any])
+        if record.level > logging.ERROR or not url:
+            raise Reject(f"{record.message}: {record.extra.get('shelf')}", [record], rest_written=True)
+
+
+def without_health_checks(record: LoggedRecord) -> bool:
+    """A filter of a user's."""
+    return "/healthz" not in record.message
+
+
 def writers() -> None:
-    """Writers on a stream that is there."""
+    """Writers of one's own, and some on a stream that is there."""
+    redislogkit.configure(
+        writers={"hook": {"type": "custom", "target": post, "filter": without_health_checks}, "short": print}
+    )
     AsyncRedisFileWriter(stream_name="app", filename="app.log").close()
     AsyncRedisTTYWriter(stream_name="app").close()
 

@@ -274,3 +274,16 @@ def test_a_reader_that_has_gone_ends_it_quietly():
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stderr == ""
     assert done.stdout in ("{141\n", "{0\n")  # it may have written all before
+
+
+def test_without_a_writer_of_files_there_is_nothing_to_rotate(tmp_path, capsys):
+    assert __main__.main(["rotate", "-c", str(_write(tmp_path, '[writers.app]\ntype = "tty"\n'))]) == 2
+    assert "has no writer of files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "config"), [([], None), (["a"], "a"), (["-c", "a"], "a"), (["--config=a"], "a")]
+)
+def test_the_configuration_is_named_by_an_argument_or_an_option(words, config):
+    assert __main__.parser().parse_args(["status", *words]).config == config
+    assert __main__.parser().parse_args(["tail", *words, "-f"]).config == config

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tomli
 
+import redislogkit
 from redislogkit import AsyncBufferedRedisHandler, __main__, config, demo
 from redislogkit.stream import rights
 from tests.helpers.pages import MARKS, PAGES, ROOT, Configurations, blocks, commands, is_shown, read
@@ -19,17 +20,6 @@ from tests.helpers.pages import MARKS, PAGES, ROOT, Configurations, blocks, comm
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 #: Shells: their commands belong into ``console``, where they are run.
 SHELLS = {"bash", "sh", "shell", "zsh"}
-#: Pages that the index names before they are there.
-COMING = {
-    "command-line",
-    "containers",
-    "formatters",
-    "metrics",
-    "reading-logs",
-    "troubleshooting",
-    "web",
-    "writers",
-}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -110,8 +100,7 @@ def test_the_index_names_every_page_and_no_other():
             named += [f"{below}{line}" for line in text.split("\n") if re.match(r"\w", line)]
     there = {str(page.relative_to(docs))[:-3] for page in docs.rglob("[!_]*.md")} - {"index"}
     assert sorted(set(named)) == sorted(named)
-    assert set(named) - there <= COMING
-    assert there <= set(named)
+    assert set(named) == there
 
 
 @pytest.mark.parametrize(
@@ -130,6 +119,8 @@ def test_the_index_names_every_page_and_no_other():
         ("begin\n...\nend\n", "begin\nend\n", False, True),
         ("begin\n...\n", "begin\n1\n2\n", False, True),
         ("...\nend\n", "1\nend\nagain\n", False, False),
+        ("a  b\n", "a      b\n", False, True),
+        ("a  b\n", "a b\n", False, False),
         ("", "anything", False, False),
     ],
 )
@@ -183,6 +174,20 @@ def test_every_command_stands_in_the_page_of_commands():
     table = page[: page.index("**Configuration.**")]
     assert [
         name for name in (command.NAME for command in __main__.COMMANDS) if f"`{name}`" not in table
+    ] == []
+
+
+@pytest.mark.parametrize("path", ["docs/api.md", "tests/programs/typed.py"])
+def test_every_public_name_stands_in_the_page_of_the_interface_and_in_a_checked_program(path):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert [name for name in redislogkit.__all__ if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_every_extra_stands_where_installing_is_described():
+    extras = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (ROOT / "docs/quickstart.md").read_text(encoding="utf-8")
+    assert [
+        name for name in extras if name not in ("bench", "docs", "dev") and f"| `{name}` |" not in page
     ] == []
 
 

@@ -13,6 +13,7 @@ from redislogkit import config as configuration
 from redislogkit.supervisor import child as inside
 from redislogkit.supervisor.child import ChildSpec, Link, ServerStatus
 from redislogkit.supervisor.children import Child
+from redislogkit.supervisor.manager import Manager
 from redislogkit.supervisor.restarts import SET_ASIDE_PAUSE, STABLE_AFTER, Restarts
 
 
@@ -189,3 +190,13 @@ def test_one_that_had_just_failed_when_everything_stops_has_not_finished(seen):
     seen.until("restarting")
     seen.child.drain()
     assert seen.child.unfinished
+
+
+def test_where_no_writer_of_files_runs_that_is_the_answer_to_a_rotation(tmp_path):
+    tree = {
+        "state_dir": str(tmp_path),
+        "writers": {"app": {"type": "file", "path": str(tmp_path / "app.log")}},
+    }
+    manager = Manager(configuration.load(tree), print)
+    answer = manager._answer_rotate({})
+    assert (answer["ok"], "writer app does not run now" in answer["error"]) == (False, True)

@@ -658,7 +658,7 @@ function showState(state) {
     ]);
   });
   for (const [name, lag] of Object.entries(behind)) {
-    writers.push(thing(lag.records ? "wait" : "", name, "elsewhere", "", [lag.records ? `${number(lag.records)} behind, oldest ${span(lag.oldest_unread)}` : "has written all"]));
+    writers.push(thing(lag.records ? "wait" : "", name, "not on this host", "", [lag.records ? `${number(lag.records)} behind, oldest ${span(lag.oldest_unread)}` : "has written all"]));
   }
   fill("writers", writers, state.stream_error || "No writer is known to the stream.");
   const others = children.filter(child => child.kind !== "writer").map(child => thing(STATES[child.state] ?? "", child.name, child.pid ? `pid ${child.pid}` : "", child.kind === "shipper" ? `${number(child.shipped ?? 0)} shipped` : "", [
