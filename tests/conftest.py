@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ from coverage import Coverage
 from tests.helpers import processes
 from tests.helpers.scripts import Finished, Scripts
 from tests.helpers.server import Server, client
+
+# Hundreds of processes import the same modules, and most of their time would go into compiling them anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Other people's load on the machine is no reason to fail.
 hypothesis.settings.register_profile(
