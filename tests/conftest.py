@@ -150,7 +150,10 @@ def uncovered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def untraced(uncovered: None) -> Iterator[None]:
-    """The test itself runs without coverage, too: it does thousands of times what others do once, and takes a third."""
+    """The test itself runs without coverage, too: what is done thousands of times takes a third, and a fork is cheap.
+
+    A forked child that is covered begins its coverage anew, which takes seconds in a process with much behind it.
+    """
     running = Coverage.current()
     if running is not None:
         running.stop()
