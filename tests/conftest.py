@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +18,10 @@ from tests.helpers import processes
 from tests.helpers.scripts import Finished, Scripts
 from tests.helpers.server import Server, client
 
+# Hundreds of processes import the same modules, and most of their time would go into compiling them anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Other people's load on the machine is no reason to fail.
 hypothesis.settings.register_profile(
     "redislogkit", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -26,9 +31,22 @@ hypothesis.settings.load_profile("redislogkit")
 _RUN = uuid.uuid4().hex[:6]
 
 
+#: What waits for tens of seconds.
+_LONGEST = (
+    "test_four_zeros_after_a_seeded_run_of_faults",
+    "test_a_kill_anywhere_in_it_loses_doubles_tears_and_leaves_nothing[the shipper]",
+    "test_a_writer_that_is_stopped_beyond_its_lease_doubles_nothing_when_it_goes_on",
+    "test_code_that_hangs_and_will_not_be_interrupted_is_killed_and_gets_the_records_again",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test begins first: nobody waits for it at the end."""
-    items.sort(key=lambda item: item.name != "test_four_zeros_after_a_seeded_run_of_faults")
+    """The longest tests begin first: nobody waits for them at the end. Each worker begins with one part of all."""
+    longest = [item for item in items if item.name in _LONGEST]
+    items[:] = [item for item in items if item.name not in _LONGEST]
+    part = len(items) // max(1, len(longest))
+    for number, item in reversed([*enumerate(longest)]):
+        items.insert(number * part, item)
 
 
 @pytest.fixture(autouse=True)
@@ -126,11 +144,16 @@ def run_python(scripts: Scripts) -> Callable[..., Finished]:
 def uncovered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs of the test run without coverage: its lock survives no fork beside a thread, and no interrupt."""
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    # A forked child would write down all that its parent has collected so far.
+    monkeypatch.setattr(Coverage, "save", lambda _coverage: None)
 
 
 @pytest.fixture
 def untraced(uncovered: None) -> Iterator[None]:
-    """The test itself runs without coverage, too: it does thousands of times what others do once, and takes a third."""
+    """The test itself runs without coverage, too: what is done thousands of times takes a third, and a fork is cheap.
+
+    A forked child that is covered begins its coverage anew, which takes seconds in a process with much behind it.
+    """
     running = Coverage.current()
     if running is not None:
         running.stop()

@@ -87,6 +87,7 @@ def _resident() -> int:
     return int(FilePath("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.usefixtures("untraced")
 def test_tens_of_thousands_of_producers_leave_nothing_behind(state_dir, server_url, stream_name, command):
     crowd = Crowd(state_dir, server_url, stream_name)
     keys = [
@@ -119,6 +120,7 @@ def test_tens_of_thousands_of_producers_leave_nothing_behind(state_dir, server_u
     assert len({span.producer for span in spans}) == crowd.count
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_shipper_forgets_the_producers_that_it_has_buried(state_dir, server_url, stream_name, command):
     path = Path(state_dir, server_url, stream_name)
     try:

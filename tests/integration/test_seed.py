@@ -270,6 +270,7 @@ def test_close_keeps_a_stream_that_others_have_not_read(run_python: Run, server:
     assert read == [str(i) for i in range(300)]
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_processes_with_the_same_arguments_share_one_file(scripts: Scripts, server: TcpServer, home: str):
     source = """
         import logging, sys

@@ -36,7 +36,7 @@ _HOST = """
 """
 
 
-@pytest.mark.usefixtures("uncovered")
+@pytest.mark.usefixtures("untraced")
 def test_a_writer_that_is_stopped_beyond_its_lease_doubles_nothing_when_it_goes_on(
     scripts: Scripts, state_dir: str, server_url: str, stream_name: str
 ) -> None:

@@ -244,6 +244,7 @@ def test_keys_move_expand_pause_and_show_help(show):
     assert {before, browser.run("document.documentElement.dataset.theme")} == {"dark", "light"}
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_hundred_thousand_records_stay_quick(show):
     began = time.time() - 600
     old = [

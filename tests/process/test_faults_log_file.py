@@ -225,6 +225,7 @@ def test_a_slow_disk_holds_up_its_own_file_only(flow: Flow) -> None:
 
 
 @needs_strace
+@pytest.mark.usefixtures("uncovered")
 def test_what_a_disk_did_not_take_is_written_again(flow: Flow) -> None:
     path = begun(flow, "failing")
     pid = flow.supervision.child("w-failing")

@@ -164,6 +164,7 @@ def test_without_supervisor_records_wait_and_the_exit_does_not(run_python: Run, 
     assert len(spooled(lonely)) == 100
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_records_arrive_when_supervisor_and_server_come_later(
     run_python: Run, scripts: Scripts, lonely: dict[str, Any], own_server: Server, tmp_path: Path
 ):

@@ -47,6 +47,7 @@ def test_a_signal_drains_in_order_and_everything_is_written(state_dir, scripts):
     assert not any(map(is_running, everybody.values()))
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_a_signal_to_every_process_at_once_drains_all_the_same(state_dir, scripts):
     # As systemd does it with its default KillMode.
     supervision = Supervision(state_dir, **IN_THE_FOREGROUND)
@@ -60,6 +61,7 @@ def test_a_signal_to_every_process_at_once_drains_all_the_same(state_dir, script
     assert report.ok, report
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_ctrl_c_at_the_terminal_drains_all_the_same(state_dir, scripts):
     supervision = Supervision(state_dir, **IN_THE_FOREGROUND)
     pid, terminal = pty.fork()
@@ -80,6 +82,7 @@ def test_ctrl_c_at_the_terminal_drains_all_the_same(state_dir, scripts):
     assert report.ok, report
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_a_second_signal_stops_at_once_and_what_is_left_arrives_later(state_dir, scripts):
     supervision = Supervision(state_dir, **IN_THE_FOREGROUND)
     process = supervision.start()
@@ -99,6 +102,7 @@ def test_a_second_signal_stops_at_once_and_what_is_left_arrives_later(state_dir,
     assert processes.stop(again) == 0
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_a_producer_that_goes_on_logging_does_not_hold_up_the_drain(state_dir, scripts):
     supervision = Supervision(state_dir, **IN_THE_FOREGROUND)
     process = supervision.start()
@@ -114,6 +118,7 @@ def test_a_producer_that_goes_on_logging_does_not_hold_up_the_drain(state_dir, s
     assert processes.stop(again) == 0
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_a_writer_that_can_not_write_makes_itself_known_in_the_exit_code(state_dir, scripts):
     supervision = Supervision(state_dir, **IN_THE_FOREGROUND)
     process = supervision.start()
@@ -175,6 +180,7 @@ def test_a_producer_that_comes_while_the_supervisor_ends_is_not_left_alone(state
             supervisor = locking.read_owner(lock).get("pid", 0)
             while is_running(supervisor) and len(children(supervisor)) > 3 - stage % 4:
                 assert time.monotonic() < deadline
+                time.sleep(0.001)
             redislogkit.configure(json.loads(sys.argv[1]))
             logging.getLogger("test").warning(message("r", f"w{stage}", 0))
             logging.shutdown()
@@ -260,6 +266,7 @@ def test_a_supervisor_hears_sigterm_also_when_the_application_had_blocked_it(sta
     wait_until(lambda: not everything_started(), what="all processes have ended")
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_children_are_named_and_hold_neither_lock_nor_doorbell(state_dir, scripts):
     supervision = Supervision(state_dir)
     process = supervision.start()

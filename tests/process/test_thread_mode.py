@@ -85,6 +85,7 @@ def test_writers_of_a_supervisor_write_what_the_thread_ships(run_python: Run, tr
         "logging.config.dictConfig({'version': 1, 'root': {'handlers': []}}); handle.close(0.1)",
     ],
 )
+@pytest.mark.usefixtures("uncovered")
 def test_taking_logging_down_with_a_stalled_server_does_not_wait(
     run_python: Run, tree: dict[str, Any], own_server: Server, ending: str
 ):
@@ -175,6 +176,7 @@ for i in range(100, 200): log.info("parent %d", i)
     assert len(found) == 300
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_handler_that_was_closed_ships_again(run_python: Run, tree: dict[str, Any]):
     done = run_python(
         CONFIGURED
@@ -192,6 +194,7 @@ print(handle.flush(10))
     assert in_stream(tree) == ["0", "1", "2", "3", "4"]
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_spool_and_doorbell_of_a_killed_process_are_cleared_by_the_next(
     run_python: Run, tree: dict[str, Any]
 ):
@@ -223,6 +226,7 @@ while len([n for n in os.listdir(root) if not n.startswith(".")]) > 1 and time.m
     assert len(spools(tree)) <= 1
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_records_logged_while_the_server_is_away_do_not_slow_the_caller(
     run_python: Run, tree: dict[str, Any], state_dir: str
 ):

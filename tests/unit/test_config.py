@@ -619,6 +619,7 @@ ODD_VALUES: tuple[object, ...] = (
 )
 
 
+@pytest.mark.usefixtures("untraced")
 def test_no_value_of_any_key_raises_anything_else():
     paths = [
         f"{section}.{key}"

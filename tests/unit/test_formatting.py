@@ -64,6 +64,7 @@ def stdlib_line(fmt: str, datefmt: str | None, style: formatting.Style, record: 
     raise AssertionError
 
 
+@pytest.mark.usefixtures("untraced")
 @settings(max_examples=250, deadline=None)
 @given(
     style_and_format=styles_and_formats,
@@ -314,6 +315,7 @@ json_extras = st.dictionaries(
 )
 
 
+@pytest.mark.usefixtures("untraced")
 @settings(max_examples=150, deadline=None)
 @given(
     message=texts | st.text(alphabet='\n\r\v\f\x1c\x85\u2028\u2029"\\\x00é', max_size=6), extra=json_extras

@@ -58,6 +58,7 @@ def readings(draw: st.DrawFn) -> list[Numbered]:
     ]
 
 
+@pytest.mark.usefixtures("untraced")
 @settings(max_examples=150, deadline=None)
 @given(
     style_and_format=styles_and_formats,
@@ -82,6 +83,7 @@ def test_lines_rendered_at_once_equal_those_rendered_one_by_one(
     assert render(items) == one_by_one(config, mode, items)
 
 
+@pytest.mark.usefixtures("untraced")
 @settings(max_examples=60, deadline=None)
 @given(
     items=readings(),
@@ -112,6 +114,7 @@ def test_the_edges_of_a_second_are_those_of_the_stdlib(settings, created):
     assert lines.build(config, "keep")(items) == one_by_one(config, "keep", items)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_names_made_up_at_run_time_do_not_fill_the_memory():
     render = lines.build(FormatterConfig(format="%(name)s"), "keep")
     kept = render.__globals__["known_of"].__closure__

@@ -42,6 +42,7 @@ def test_releasing_what_is_not_held_is_harmless(path):
     assert not os.path.exists(path)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_the_lock_waits_for_an_owner_that_is_about_to_end(path):
     ready, tell = os.pipe()
     owner = os.fork()
@@ -91,6 +92,7 @@ def _hold_in_child(path: str, *, abandon: bool) -> int:
     return pid
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_forked_child_that_abandons_the_lock_does_not_keep_it_alive(path):
     grandchild = _hold_in_child(path, abandon=True)
     try:
@@ -102,6 +104,7 @@ def test_a_forked_child_that_abandons_the_lock_does_not_keep_it_alive(path):
         wait_until(lambda: not is_running(grandchild))
 
 
+@pytest.mark.usefixtures("untraced")
 def test_abandoning_closes_what_an_older_filelock_leaves_open_after_a_fork(path):
     lock = locking.OwnedLock(path, "x")
     lock.acquire()

@@ -124,7 +124,7 @@ class Seen:
 
 
 @pytest.fixture
-def seen(monkeypatch, uncovered) -> Iterator[Seen]:
+def seen(monkeypatch, untraced) -> Iterator[Seen]:
     made = Seen(monkeypatch)
     yield made
     made.child.kill()
