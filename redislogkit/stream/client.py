@@ -33,7 +33,7 @@ from redislogkit.stream.batch import Entry
 
 #: Seconds that a command may take, and the part of it that a reading waits at most.
 TIMEOUT: Final = 5.0
-_WAITING: Final = 0.4
+_WAITING: Final = 0.8
 #: Milliseconds by which a server may be late to say that nothing has come: it looks as often as its ``hz`` says.
 _LATE: Final = 1000
 

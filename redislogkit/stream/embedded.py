@@ -161,7 +161,7 @@ def serve(directory: str, alive_fd: int, tick: Callable[[], None] = lambda: None
     """Run the server until it ends or ``alive_fd`` reaches its end of file; return its exit code.
 
     Made for a process of its own below the one supervisor of the directory, which holds the other end of
-    ``alive_fd`` and writes nothing of use into it. ``tick`` is called about once a second. A server that has not
+    ``alive_fd`` and writes nothing of use into it. ``tick`` is called about every two seconds. A server that has not
     answered for half a minute is killed. However this
     function is left, by an exception too, the server is stopped first: SIGTERM, and SIGKILL `STOP_TIMEOUT`
     seconds later. Damage that keeps the server from loading its data is repaired, once by cutting and once
@@ -191,7 +191,7 @@ def _serve_once(directory: str, alive_fd: int, tick: Callable[[], None]) -> int:
                     answered = now
                 elif now - answered >= _HUNG_AFTER:
                     process.kill()
-            _wait_for_either(process, alive_fd, 1.0)
+            _wait_for_either(process, alive_fd, 2.0)
     finally:
         stop(process)
     return process.returncode

@@ -49,7 +49,7 @@ LEASE: Final = 10.0
 _MOST_ENTRIES: Final = 1024
 #: Seconds; a reading that takes longer is too large: what is in an entry is only known when it is unpacked.
 _LONG_READING: Final = 0.1
-_BLOCK: Final = 1.0
+_BLOCK: Final = 2.0
 _LONGEST_PAUSE: Final = 0.5
 #: What is over sooner than this (a server that is just starting) is not worth a line.
 _PATIENCE: Final = 1.0
