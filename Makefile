@@ -10,11 +10,12 @@ BENCH ?=
 # What the running Python offers of the faster tracers; plain coverage.py decides on older ones.
 CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
-.PHONY: help venv demo test check docs smoke bench clean
+.PHONY: help venv demo test coverage check docs smoke bench clean
 
 help:
 	@echo "make demo     set up and run the demo: several processes, one rotated file, a coloured terminal"
-	@echo "make test     set up and run all tests, with coverage"
+	@echo "make test     set up and run all tests"
+	@echo "make coverage the same with coverage, which takes a third longer"
 	@echo "make check    ruff, mypy --strict, import-linter"
 	@echo "make docs     build the documentation into docs/_build/html; a warning is an error"
 	@echo "make smoke    build wheel and sdist, and try them in a fresh environment of each Python there is"
@@ -26,6 +27,9 @@ demo: $(VENV)/.stamp-demo
 	@$(BIN)/python -m redislogkit demo
 
 test: $(VENV)/.stamp-dev
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+
+coverage: $(VENV)/.stamp-dev
 	@rm -f .coverage .coverage.*
 	@COVERAGE_CORE=$(CORE) $(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist worksteal $(TESTS); status=$$?; \
 	$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report; \

@@ -562,7 +562,15 @@ def _text(value: Any) -> str:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
-@cache
 def _scripts(name: str) -> tuple[str, str]:
-    source = importlib.resources.files(__package__).joinpath("lua").joinpath(f"{name}.lua").read_text("utf-8")
-    return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return _all_scripts()[f"{name}.lua"]
+
+
+@cache
+def _all_scripts() -> dict[str, tuple[str, str]]:
+    """Source and digest of each script. All at once: when one is needed first, no descriptor may be free."""
+    found = {}
+    for file in importlib.resources.files(__package__).joinpath("lua").iterdir():
+        source = file.read_text("utf-8")
+        found[file.name] = source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return found

@@ -485,8 +485,7 @@ def warm_up() -> None:
     for module in ("filelock", "gzip", "shutil"):
         importlib.import_module(module)
     zstd.module()
-    for script in ("append", "attach", "claim", "confirm", "join", "positions"):
-        _scripts(script)
+    _scripts("append")  # and with it all others
     gc.collect()
     gc.freeze()
     gc.disable()  # it would touch, and so copy, what children share

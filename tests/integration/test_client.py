@@ -1114,3 +1114,9 @@ def test_levels_that_can_not_be_read_are_none(stream, command, stream_name):
     command("SET", f"{{{stream_name}}}:redislogkit:levels", "x")
     assert stream.levels() is None
     stream.ping()
+
+
+def test_all_scripts_are_read_with_the_first_one(stream, monkeypatch):
+    """A shipper whose descriptors are used up goes on, also with a script that it has not needed before."""
+    monkeypatch.setattr("importlib.resources.files", lambda package: pytest.fail("a script is read late"))
+    assert stream.levels() is not None
