@@ -238,14 +238,33 @@ class FormatterConfig(Section, frozen=True, kw_only=True):
     redact_with: Annotated[str, about("What stands in its place.")] = "***"
 
 
+# Keys that several types of writers have.
+_LeastLevel: TypeAlias = Annotated[int, about("Records below this level are left out.", LEVEL)]
+_Formatter: TypeAlias = Annotated[
+    FormatterConfig, about("Name of a formatter; `plain` and `json` are predefined.")
+]
+_Multiline: TypeAlias = Annotated[
+    Literal["keep", "escape", "indent"],
+    about("Newlines in a message: keep them, write them as `\\n`, or indent the lines that follow."),
+]
+_Loggers: TypeAlias = Annotated[
+    tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
+]
+_Filter: TypeAlias = Annotated[
+    str | Code | None,
+    about(
+        "Says of each record whether it is for this writer; called with a `redislogkit.LoggedRecord`.",
+        CALLABLE,
+    ),
+]
+
+
 class FileWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag="file"):
     """A file, written by one process, with rotation and retention."""
 
     path: Annotated[str, about("The file. Two writers must not share one.", PATH)]
-    level: Annotated[int, about("Records below this level are left out.", LEVEL)] = 0
-    formatter: Annotated[
-        FormatterConfig, about("Name of a formatter; `plain` and `json` are predefined.")
-    ] = FormatterConfig()
+    level: _LeastLevel = 0
+    formatter: _Formatter = FormatterConfig()
     max_bytes: Annotated[Count, about("Rotate before the file grows beyond this; 0 is never.", SIZE)] = 0
     backup_count: Annotated[
         Count,
@@ -272,49 +291,28 @@ class FileWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag
     fsync: Annotated[
         Literal["never", "rotation", "interval", "always"], about("When the file is forced onto the disk.")
     ] = "rotation"
-    multiline: Annotated[
-        Literal["keep", "escape", "indent"],
-        about("Newlines in a message: keep them, write them as `\\n`, or indent the lines that follow."),
-    ] = "keep"
+    multiline: _Multiline = "keep"
     lock_timeout: Annotated[
         Seconds, about("How long to wait at start for another writer to let go of the file.", DURATION)
     ] = 5.0
     mode: Annotated[
         int | None, about("Mode of the file and its backups; by default as the umask says.", MODE)
     ] = None
-    loggers: Annotated[
-        tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
-    ] = ()
-    filter: Annotated[
-        str | Code | None,
-        about(
-            "Says of each record whether it is for this writer; called with a `redislogkit.LoggedRecord`.",
-            CALLABLE,
-        ),
-    ] = None
+    loggers: _Loggers = ()
+    filter: _Filter = None
 
 
 class TtyWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag="tty"):
     """The terminal of the process that logged the record."""
 
-    level: Annotated[int, about("Records below this level are left out.", LEVEL)] = 0
-    formatter: Annotated[
-        FormatterConfig, about("Name of a formatter; `plain` and `json` are predefined.")
-    ] = FormatterConfig()
+    level: _LeastLevel = 0
+    formatter: _Formatter = FormatterConfig()
     color: Annotated[
         Literal["auto", "always", "never"],
         about("Colours by level; `auto` obeys the terminal and `NO_COLOR`."),
     ] = "auto"
-    loggers: Annotated[
-        tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
-    ] = ()
-    filter: Annotated[
-        str | Code | None,
-        about(
-            "Says of each record whether it is for this writer; called with a `redislogkit.LoggedRecord`.",
-            CALLABLE,
-        ),
-    ] = None
+    loggers: _Loggers = ()
+    filter: _Filter = None
 
 
 class CustomWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", tag="custom"):
@@ -329,7 +327,7 @@ class CustomWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", t
         ),
     ]
     options: Annotated[dict[str, Any], about("Arguments by name for `target`.", OPTIONS)] = {}
-    level: Annotated[int, about("Records below this level are left out.", LEVEL)] = 0
+    level: _LeastLevel = 0
     formatter: Annotated[
         FormatterConfig,
         about(
@@ -360,43 +358,22 @@ class CustomWriterConfig(Section, frozen=True, kw_only=True, tag_field="type", t
         Annotated[int, Meta(ge=4096)],
         about("Size at which that file is rotated; 5 older ones are kept.", SIZE),
     ] = 10 * MIB
-    loggers: Annotated[
-        tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
-    ] = ()
-    filter: Annotated[
-        str | Code | None,
-        about(
-            "Says of each record whether it is for this writer; called with a `redislogkit.LoggedRecord`.",
-            CALLABLE,
-        ),
-    ] = None
+    loggers: _Loggers = ()
+    filter: _Filter = None
 
 
 class StandardWriterConfig(Section, frozen=True, kw_only=True):
     """One of the supervisor's own streams, for containers. `supervisor.autostart` must be `false`."""
 
-    level: Annotated[int, about("Records below this level are left out.", LEVEL)] = 0
-    formatter: Annotated[
-        FormatterConfig, about("Name of a formatter; `plain` and `json` are predefined.")
-    ] = FormatterConfig()
+    level: _LeastLevel = 0
+    formatter: _Formatter = FormatterConfig()
     color: Annotated[
         Literal["auto", "always", "never"],
         about("Colours by level, of text; `auto` colours a terminal and obeys `NO_COLOR` and `FORCE_COLOR`."),
     ] = "auto"
-    multiline: Annotated[
-        Literal["keep", "escape", "indent"],
-        about("Newlines in a message: keep them, write them as `\\n`, or indent the lines that follow."),
-    ] = "keep"
-    loggers: Annotated[
-        tuple[str, ...], about("Loggers to take, with `!` to leave out; all by default.", PATTERNS)
-    ] = ()
-    filter: Annotated[
-        str | Code | None,
-        about(
-            "Says of each record whether it is for this writer; called with a `redislogkit.LoggedRecord`.",
-            CALLABLE,
-        ),
-    ] = None
+    multiline: _Multiline = "keep"
+    loggers: _Loggers = ()
+    filter: _Filter = None
 
 
 class StdoutWriterConfig(StandardWriterConfig, frozen=True, kw_only=True, tag_field="type", tag="stdout"):
@@ -479,6 +456,15 @@ class Config(Section, frozen=True, kw_only=True):
     def stream_dir(self) -> str:
         """Absolute path of the folder below which everything of this configuration lives."""
         return os.path.join(self.state_dir, self.stream.name)
+
+    @property
+    def spool_root(self) -> str:
+        """The folder of all spools of this host."""
+        return os.path.join(self.stream_dir, "spool")
+
+    def checkpoint_path(self, writer: str) -> str:
+        """Where the checkpoint of ``writer`` is kept."""
+        return os.path.join(self.stream_dir, "checkpoints", writer)
 
     def _shown(self) -> list[tuple[str, object]]:
         # Keys are never expanded, and a source is a path that the caller gave.

@@ -86,6 +86,10 @@ class RefusedError(ValueError):
         self.hint = hint
         super().__init__(rule)
 
+    def told(self, name: str, value: object) -> str:
+        """Return the sentence about the ``value`` of ``name``, where that is no secret."""
+        return f"{name} {self.rule}, got {value!r}{f'; {self.hint}' if self.hint else ''}"
+
 
 class Kind(NamedTuple):
     """A sort of value that TOML has no type for."""

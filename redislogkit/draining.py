@@ -96,7 +96,7 @@ class Drain:
                     files = Files(writer, self._journal(name), self._report, since=float("inf"))
                     stack.callback(files.close)
                     self._written.append(files)
-            spools = SpoolSet(os.path.join(self._config.stream_dir, "spool"), "", self._report)
+            spools = SpoolSet(self._config.spool_root, "", self._report)
             stack.callback(spools.close)
             while self._round(spools):
                 pass
@@ -106,7 +106,7 @@ class Drain:
         return Drained(self._records, self._spools, self._unsure, living)
 
     def _journal(self, writer: str) -> str:
-        return os.path.join(self._config.stream_dir, "checkpoints", writer)
+        return self._config.checkpoint_path(writer)
 
     # -- which file -----------------------------------------------------------------------------
 

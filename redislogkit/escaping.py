@@ -152,3 +152,8 @@ def colourise(text: str, levelno: int, levelname: str, colour_of: Palette = colo
     before, name, after = line.partition(levelname) if levelname else (line, "", "")
     coloured = f"{before}{start}{name}{stop}{after}" if name else f"{start}{line}{stop}"
     return f"{coloured}{newline}{rest}"
+
+
+def encode_text(text: str) -> bytes:
+    """Encode what goes into a file or a pipe; what UTF-8 has no bytes for becomes an escape."""
+    return text.encode("utf-8", "backslashreplace")

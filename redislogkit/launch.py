@@ -182,7 +182,7 @@ def _read_note(config: Config) -> dict[str, Any]:
 
 def _is_needed(config: Config, note: dict[str, Any], apart_from: str) -> bool:
     """True for a supervisor that somebody else runs on purpose, or that has living producers."""
-    return not note.get("launched") or _has_producers(os.path.join(config.stream_dir, "spool"), apart_from)
+    return not note.get("launched") or _has_producers(config.spool_root, apart_from)
 
 
 def _has_producers(root: str, apart_from: str) -> bool:

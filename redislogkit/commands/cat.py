@@ -100,22 +100,18 @@ def run(options: argparse.Namespace) -> int:
 def _chosen(config: Config, names: list[str]) -> list[str]:
     """Return the writers that are meant. Raises ``ConfigError``."""
     from redislogkit.config import FileWriterConfig
-    from redislogkit.config_values import nearest
 
     files = [name for name, writer in config.writers.items() if isinstance(writer, FileWriterConfig)]
-    known = ", ".join(files)
     if not files:
         raise ConfigError(
             [f"{config.source} has no writer of files; 'redislogkit tail' shows what is in the stream"]
         )
     for name in names:
-        if name not in files:
-            hint = nearest(name, files)
-            raise ConfigError([f"--writer must be one of {known}; got {name!r}{'; ' if hint else ''}{hint}"])
+        common.check_name("--writer", name, files)
     if not names and len(files) > 1:
         raise ConfigError(
             [
-                f"--writer must say which one, as {config.source} has several writers of files: {known}; one or more of them"
+                f"--writer must say which one, as {config.source} has several writers of files: {', '.join(files)}; one or more of them"
             ]
         )
     return list(dict.fromkeys(names)) or files

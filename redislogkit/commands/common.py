@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from redislogkit.errors import ServerAwayError
@@ -112,9 +112,19 @@ def level(value: str) -> int:
     try:
         number: int = LEVEL.parse(value)
     except RefusedError as error:
-        hint = f"; {error.hint}" if error.hint else ""
-        raise ConfigError([f"LEVEL {error.rule}, got {value!r}{hint}"]) from None
+        raise ConfigError([error.told("LEVEL", value)]) from None
     return number
+
+
+def check_name(option: str, name: str, known: Iterable[str]) -> None:
+    """Raise ``ConfigError`` unless ``name``, which ``option`` has given, is one of those ``known``."""
+    from redislogkit.config_values import nearest
+    from redislogkit.errors import ConfigError
+
+    if name not in known:
+        hint = nearest(name, known)
+        advice = f"; {hint}" if hint else ""
+        raise ConfigError([f"{option} must be one of {', '.join(known)}; got {name!r}{advice}"])
 
 
 def level_name(number: int) -> str:

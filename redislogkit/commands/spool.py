@@ -116,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
 def _spools(config: Config, reports: viewing.Reports) -> list[Spool]:
     from redislogkit.view import spools
 
-    return spools.look(os.path.join(config.stream_dir, "spool"), reports)
+    return spools.look(config.spool_root, reports)
 
 
 def _after(config: Config, spool: Spool) -> int:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from redislogkit.commands import common
 from redislogkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -120,8 +121,6 @@ def formatter(options: argparse.Namespace, config: Config, default: FormatterCon
     """Return the formatter that the options name. Raises ``ConfigError``."""
     from msgspec.structs import replace
 
-    from redislogkit.config_values import nearest
-
     name = options.formatter
     if name is not None and options.output == "json":
         raise ConfigError(
@@ -131,10 +130,7 @@ def formatter(options: argparse.Namespace, config: Config, default: FormatterCon
         return replace(default, type="json", format=None, datefmt=None, style="%", optional_fields=())
     if name is None:
         return default
-    if name not in config.formatters:
-        hint = nearest(name, config.formatters)
-        known = ", ".join(config.formatters)
-        raise ConfigError([f"--formatter must be one of {known}; got {name!r}{'; ' if hint else ''}{hint}"])
+    common.check_name("--formatter", name, config.formatters)
     return config.formatters[name]
 
 

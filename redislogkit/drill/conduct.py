@@ -302,7 +302,7 @@ class Drill:
 
     def _spools(self) -> list[str]:
         """Spools of the drill's processes that are not written and removed yet."""
-        names = spool_names(os.path.join(self._config.stream_dir, "spool"))
+        names = spool_names(self._config.spool_root)
         return [name for name in names if name.rpartition("-")[0] in self._names]
 
     def _logged(self) -> dict[int, int]:

@@ -131,7 +131,7 @@ def _of_disk(config: Config) -> list[Finding]:
 
 
 def _of_state_dir(config: Config) -> Iterator[Finding]:
-    spool = os.path.join(config.stream_dir, "spool")
+    spool = config.spool_root
     yield from _of_space(
         "state_dir", config.state_dir, config.producer.spool_max_bytes, "spool_max_bytes of one process"
     )

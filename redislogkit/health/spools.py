@@ -48,7 +48,7 @@ class Spools(NamedTuple):
 
 def look(config: Config) -> Spools:
     """Look at every spool of this host. Raises ``OSError`` where the folder can not be listed."""
-    root = os.path.join(config.stream_dir, "spool")
+    root = config.spool_root
     states, unreadable = [], {}
     for name in spool_names(root):
         try:

@@ -164,7 +164,7 @@ class SpoolHandler(logging.Handler):
         if config.producer.ship == "thread":
             bell += f"-{os.getpid()}-{os.urandom(4).hex()}"
         self._settings = SpoolSettings(
-            root=os.path.join(config.stream_dir, "spool"),
+            root=config.spool_root,
             doorbell=bell,
             max_bytes=config.producer.spool_max_bytes,
             on_full=config.producer.on_full,

@@ -44,6 +44,8 @@ from redislogkit.trouble import Trouble
 #: Raw bytes that end the wait for company, and that one entry has at most (but for one large record).
 FULL_BATCH: Final = 64 * 1024
 LARGE_BATCH: Final = 512 * 1024
+#: Raw bytes that are read of one spool at a time; where there are so many, there are more.
+_AT_ONCE: Final = 128 * 1024
 _HOUSEKEEPING: Final = 1.0
 _SOON: Final = 0.1
 #: Seconds between two looks whether somebody has changed a level: with producers, and where none is known. (One that
@@ -119,7 +121,7 @@ class ShipperSettings(NamedTuple):
         """Return what a configuration says."""
         groups = address.groups(config)
         return cls(
-            root=os.path.join(config.stream_dir, "spool"),
+            root=config.spool_root,
             flush_interval=config.producer.flush_interval,
             buffer_size=config.producer.buffer_size,
             max_records=config.stream.max_records,
@@ -451,7 +453,7 @@ class Shipper:
 
     def _collect_from(self, spool: ShipperEnd, now: float, since: float) -> None:
         size = 0
-        for run in self._spools.read(spool, 2 * FULL_BATCH):
+        for run in self._spools.read(spool, _AT_ONCE):
             self._pending_spools.add(spool)
             if not self._pending:
                 self._pending_since = since
@@ -461,7 +463,7 @@ class Shipper:
             self._last_active = now
         self._pending_bytes += size
         self._collected += size
-        self._backlog = self._backlog or size >= 2 * FULL_BATCH
+        self._backlog = self._backlog or size >= _AT_ONCE
         self._busy = self._busy or size >= FULL_BATCH // 2
 
     def _due(self, now: float, draining: bool) -> bool:

@@ -57,6 +57,21 @@ class ChildSpec(NamedTuple):
     kind: str
     name: str
 
+    @property
+    def title(self) -> str:
+        """How it is called in the log; of whom there is only one, by its kind."""
+        return self.kind if self.kind == self.name else f"{self.kind} {self.name}"
+
+
+THE_SERVER: Final = ChildSpec(SERVER, SERVER)
+THE_SHIPPER: Final = ChildSpec(SHIPPER, SHIPPER)
+THE_METRICS: Final = ChildSpec(METRICS, METRICS)
+
+
+def writer(name: str) -> ChildSpec:
+    """Return the spec of the writer ``name``."""
+    return ChildSpec(WRITER, name)
+
 
 class ServerStatus(NamedTuple):
     """What the supervisor wants to know about the embedded server."""
@@ -161,10 +176,9 @@ def main(
     leave_behind()
     if sys.platform == "linux":
         _end_with(supervisor)
-    own = spec.kind == spec.name
     title.give(
-        f"rlk-{spec.name}" if own else f"rlk-w-{spec.name}",
-        f"redislogkit: {spec.kind if own else f'{spec.kind} {spec.name}'} ({config.stream.name})",
+        f"rlk-w-{spec.name}" if spec.kind == WRITER else f"rlk-{spec.name}",
+        f"redislogkit: {spec.title} ({config.stream.name})",
     )
     # Everything loaded stays. What comes and goes is freed by its count; looking for cycles among the records of a
     # reading, again and again, took a fifth of a writer's time.

@@ -57,7 +57,7 @@ class Child:
 
     def __init__(self, spec: ChildSpec, config: Config, report: Report) -> None:
         self.spec = spec
-        self.title = spec.kind if spec.kind == spec.name else f"{spec.kind} {spec.name}"
+        self.title = spec.title
         self.config = config
         """What it is started with the next time."""
         self.process: Any = None

@@ -43,7 +43,6 @@ from redislogkit.spool.shipper_end import spool_names
 from redislogkit.stream import address
 from redislogkit.supervisor import child, title
 from redislogkit.supervisor.answering import ControlSocket, refusal
-from redislogkit.supervisor.child import ChildSpec
 from redislogkit.supervisor.children import DRAIN_TIMEOUT, FINISHED, KILL_AFTER, Child, Report, writer_type
 from redislogkit.supervisor.notify import Notifier
 
@@ -101,17 +100,17 @@ class Manager:
         self._config_error = ""
         self._report = report
         self._launched = launched
-        self._root = os.path.join(config.stream_dir, "spool")
+        self._root = config.spool_root
         self._lock = locking.OwnedLock(
             os.path.join(config.stream_dir, "supervisor.lock"),
             f"stream {config.stream.name!r} in state_dir {config.state_dir}",
         )
-        specs = [ChildSpec(child.SHIPPER, child.SHIPPER)]
-        specs += [ChildSpec(child.WRITER, name) for name in config.writers]
+        specs = [child.THE_SHIPPER]
+        specs += map(child.writer, config.writers)
         if address.is_embedded(config):
-            specs.insert(0, ChildSpec(child.SERVER, child.SERVER))
+            specs.insert(0, child.THE_SERVER)
         if config.metrics.listen is not None:
-            specs.append(ChildSpec(child.METRICS, child.METRICS))
+            specs.append(child.THE_METRICS)
         self._children = [Child(spec, config, report) for spec in specs]
         self._shipper = next(each for each in self._children if each.spec.kind == child.SHIPPER)
         self._changing: Iterator[None] | None = None
@@ -390,7 +389,7 @@ class Manager:
             each.forget_leaving()
         self._children = [each for each in self._children if not each.gone]
         for name in changes.added:
-            self._children.append(Child(ChildSpec(child.WRITER, name), self._config, self._report))
+            self._children.append(Child(child.writer(name), self._config, self._report))
 
         if changes.metrics:
             yield from self._renew_metrics()
@@ -407,8 +406,7 @@ class Manager:
             yield
         self._children = [each for each in self._children if not each.gone]
         if wanted and not there:
-            spec = ChildSpec(child.METRICS, child.METRICS)
-            self._children.append(Child(spec, self._config, self._report))
+            self._children.append(Child(child.THE_METRICS, self._config, self._report))
 
     def _time_to_leave(self, each: Child) -> float:
         others = [other for other in self._children if other.spec.kind in _BEHIND[each.spec.kind]]

@@ -12,9 +12,10 @@ from redislogkit.config import Config, CustomWriterConfig, FileWriterConfig, Tty
 from redislogkit.ship.shipper import Shipper, ShipperSettings
 from redislogkit.spool.doorbell import Doorbell
 from redislogkit.stream import address
-from redislogkit.stream.client import TIMEOUT, StreamClient
+from redislogkit.stream.client import StreamClient
 from redislogkit.supervisor import code
 from redislogkit.supervisor.child import EXIT_UNFINISHED, ROTATE, Link, MetricsStatus
+from redislogkit.supervisor.reloading import client_timeout
 from redislogkit.writers import index
 from redislogkit.writers.base import LEASE, Destination, Writer
 from redislogkit.writers.checkpoint import Checkpoint
@@ -44,7 +45,7 @@ def ship(config: Config, _name: str, link: Link, drain_timeout: float) -> int:
 def write(config: Config, name: str, link: Link, drain_timeout: float) -> int:
     """Run the writer ``name``; return the exit code. Raises ``LockHeldError``."""
     settings = config.writers[name]
-    checkpoint = os.path.join(config.stream_dir, "checkpoints", name)
+    checkpoint = config.checkpoint_path(name)
     # Its predecessor, whose supervisor has just been killed, may still be at work on both.
     lock = locking.OwnedLock(f"{checkpoint}.lock", f"the checkpoint of writer {name!r}")
     lock.acquire(_PREDECESSOR_TIMEOUT)
@@ -110,7 +111,7 @@ def serve_metrics(config: Config, _name: str, link: Link, _drain_timeout: float)
 
 
 def _connector(config: Config) -> Callable[[], StreamClient]:
-    timeout = min(TIMEOUT, config.supervisor.heartbeat_timeout / 4)
+    timeout = client_timeout(config)
     return lambda: StreamClient(address.resolve(config), config.stream.name, timeout=timeout)
 
 

@@ -64,10 +64,10 @@ def compare(old: Config, new: Config) -> Changes:
         kept,
         added=tuple(name for name in config.writers if name not in old.writers),
         removed=tuple(name for name in old.writers if name not in config.writers),
-        changed=tuple(n for n in both if _goes_by(old, _writer(n)) != _goes_by(config, _writer(n))),
+        changed=tuple(n for n in both if _goes_by(old, child.writer(n)) != _goes_by(config, child.writer(n))),
         regrouped=tuple(n for n in both if address.group(old, n) != address.group(config, n)),
-        shipper=_goes_by(old, _SHIPPER) != _goes_by(config, _SHIPPER),
-        metrics=_goes_by(old, _METRICS) != _goes_by(config, _METRICS),
+        shipper=_goes_by(old, child.THE_SHIPPER) != _goes_by(config, child.THE_SHIPPER),
+        metrics=_goes_by(old, child.THE_METRICS) != _goes_by(config, child.THE_METRICS),
         moved=old.redis != config.redis,
     )
 
@@ -87,18 +87,14 @@ def _possible(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     return new, tuple(kept)
 
 
-_SHIPPER = ChildSpec(child.SHIPPER, child.SHIPPER)
-
-_METRICS = ChildSpec(child.METRICS, child.METRICS)
-
-
-def _writer(name: str) -> ChildSpec:
-    return ChildSpec(child.WRITER, name)
+def client_timeout(config: Config) -> float:
+    """Return how long a command of a child may take, in seconds: a server that stalls must not look like a child that hangs."""
+    return min(TIMEOUT, config.supervisor.heartbeat_timeout / 4)
 
 
 def _goes_by(config: Config, spec: ChildSpec) -> tuple[Any, ...]:
     """Return what a child of ``config`` goes by."""
-    patience = min(TIMEOUT, config.supervisor.heartbeat_timeout / 4)
+    patience = client_timeout(config)
     if spec.kind == child.WRITER:
         return (config.redis, patience, config.writers[spec.name])
     if spec.kind == child.METRICS:

@@ -31,7 +31,7 @@ class Place(NamedTuple):
     @property
     def checkpoint(self) -> str:
         """Path of its checkpoint."""
-        return os.path.join(self.config.stream_dir, "checkpoints", self.name)
+        return self.config.checkpoint_path(self.name)
 
     def own_paths(self) -> list[str]:
         """Live file and archives, oldest first."""

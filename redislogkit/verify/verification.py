@@ -73,7 +73,7 @@ def verify(config: Config, paths: Sequence[str] = ()) -> list[Result]:
 
 def waiting(config: Config) -> str:
     """Say what is not written yet and thus can not be judged; empty if nothing."""
-    count = len(spool_names(os.path.join(config.stream_dir, "spool")))
+    count = len(spool_names(config.spool_root))
     if not count:
         return ""
     return f"{count} spool{plural(count)} below {config.stream_dir}: what waits there is not written yet, and not judged"

@@ -100,8 +100,7 @@ class Filter(NamedTuple):
             try:
                 return parse(value)
             except RefusedError as error:
-                hint = f"; {error.hint}" if error.hint else ""
-                problems.append(f"{name} {error.rule}, got {value!r}{hint}")
+                problems.append(error.told(name, value))
             return default
 
         lowest = parsed("level", level, _level, 0)

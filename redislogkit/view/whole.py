@@ -80,7 +80,7 @@ class Whole:
         self.parser = parsing.parser(self.writer.formatter, self.writer.multiline)
         self._config, self._name = config, name
         self._group = address.group(config, name)
-        self._journal = os.path.join(config.stream_dir, "checkpoints", name)
+        self._journal = config.checkpoint_path(name)
         self._wanted = wanted
         self._as_they_are = plain and wanted.grep is None and not wanted.needs()
         self._report = report

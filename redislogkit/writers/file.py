@@ -32,6 +32,7 @@ from msgspec.structs import replace
 
 from redislogkit import lines, locking, rotation
 from redislogkit.config import FileWriterConfig
+from redislogkit.escaping import encode_text
 from redislogkit.writers import archive, chunk, repair
 from redislogkit.writers.archive import Archivist, Identity
 from redislogkit.writers.checkpoint import Checkpoint, Intent, Mark
@@ -248,11 +249,11 @@ class FileDestination:
         limit, rollover = self._limits()
         if rollover == _NEVER:
             # The usual case, in one go: 0.3 us a record less than line by line.
-            data = _encode("".join(texts))
+            data = encode_text("".join(texts))
             if not limit or self._offset + len(data) < limit:
                 self._put(data, reading, 0, len(items))
                 return
-        self._write_lines(reading, [_encode(text) for text in texts])
+        self._write_lines(reading, [encode_text(text) for text in texts])
 
     def _write_lines(self, reading: Reading, texts: list[bytes]) -> None:
         items = reading.items
@@ -438,7 +439,3 @@ class FileDestination:
         if self._index:
             self._index.close()
         self._lock.release()
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")

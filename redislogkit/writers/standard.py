@@ -34,6 +34,7 @@ from typing import Final
 from redislogkit import escaping, lines
 from redislogkit.config import StderrWriterConfig, StdoutWriterConfig
 from redislogkit.errors import DestinationClosedError
+from redislogkit.escaping import encode_text
 from redislogkit.lines import Numbered
 from redislogkit.record import Loss
 from redislogkit.writers.checkpoint import Checkpoint
@@ -212,7 +213,7 @@ def _is_coloured(color: str, fd: int, environ: Mapping[str, str]) -> bool:
 
 def _plain(texts: list[str], items: Sequence[Numbered]) -> list[bytes]:  # noqa: ARG001 - as those with colours
     # It ends on somebody's terminal, by `docker logs` or `journalctl`.
-    return [_encode(escaping.sanitise_terminal(text)) for text in texts]
+    return [encode_text(escaping.sanitise_terminal(text)) for text in texts]
 
 
 def _colouring(colours: Mapping[str, str]) -> Callable[[list[str], Sequence[Numbered]], list[bytes]]:
@@ -223,11 +224,7 @@ def _colouring(colours: Mapping[str, str]) -> Callable[[list[str], Sequence[Numb
         for text, (item, _, _) in zip(texts, items, strict=True):
             clean = escaping.sanitise_terminal(text)
             level = (logging.WARNING, "WARNING") if isinstance(item, Loss) else (item.levelno, item.levelname)
-            found.append(_encode(escaping.colourise(clean, *level, colour_of)))
+            found.append(encode_text(escaping.colourise(clean, *level, colour_of)))
         return found
 
     return coloured
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")
