@@ -7,6 +7,8 @@ WORKERS ?= 4
 TESTS ?= tests
 # More options for make bench, such as BENCH='--only caller,redislogkit'.
 BENCH ?=
+# What an editable install goes by.
+BUILT := pyproject.toml $(wildcard redislogkit/*/_compiled.c redislogkit/*/*.h)
 # What the running Python offers of the faster tracers; plain coverage.py decides on older ones.
 CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
@@ -58,15 +60,16 @@ clean:
 	rm -rf $(VENV) build dist docs/_build demo-output bench-output .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
 	find redislogkit stress tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f redislogkit/*/_compiled.*.so
 
-# Each stamp is newer than pyproject.toml once its extras are installed. Both installs are editable: a copy
+# Each stamp is newer than these once its extras are installed. Both installs are editable: a copy
 # would go stale, and would replace the editable one that the tests need.
-$(VENV)/.stamp-demo: pyproject.toml $(VENV)/.stamp-python
+$(VENV)/.stamp-demo: $(BUILT) $(VENV)/.stamp-python
 	@echo "installing redislogkit with its embedded server ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd]'
 	@touch $@
 
-$(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-python
+$(VENV)/.stamp-dev: $(BUILT) $(VENV)/.stamp-python
 	@echo "installing redislogkit and its development tools ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd,metrics,web,dev]'
 	@touch $@
@@ -76,7 +79,7 @@ $(VENV)/.stamp-docs: pyproject.toml $(VENV)/.stamp-python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd,docs]'
 	@touch $@
 
-$(VENV)/.stamp-bench: pyproject.toml $(VENV)/.stamp-python
+$(VENV)/.stamp-bench: $(BUILT) $(VENV)/.stamp-python
 	@echo "installing redislogkit and what it is measured beside ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,zstd,bench]'
 	@touch $@

@@ -253,7 +253,7 @@ def decode_facts(data: bytes | memoryview) -> Facts:
 # --- LogRecord → fields ------------------------------------------------------------------------------------
 
 _LogRecord: Final = logging.LogRecord
-_get_message: Final = logging.LogRecord.getMessage
+get_message: Final = logging.LogRecord.getMessage
 _HAS_TASKS: Final = "taskName" in _PLAIN_RECORD.__dict__
 
 
@@ -276,7 +276,7 @@ def plain_fields(record: logging.LogRecord, pid: int, process_name: str) -> tupl
             or not 0.0 <= created < LATEST
             or created % 1.0 * 1000 // 1 != record.msecs
             or (_HAS_TASKS and record.taskName is not None)  # type: ignore[attr-defined,unused-ignore]
-            or _LogRecord.getMessage is not _get_message
+            or _LogRecord.getMessage is not get_message
         ):
             return None
         where = (
@@ -287,14 +287,14 @@ def plain_fields(record: logging.LogRecord, pid: int, process_name: str) -> tupl
             record.levelname,
             record.funcName,
         )
-        known = _threads.get(record.thread)
+        known = threads.get(record.thread)
         if known is not None and known[0] is record.threadName:
             by = known[1]
         else:
             by = _new_thread(record.thread, record.threadName)
         if len(record.__dict__) != PLAIN_LENGTH:
             return None
-        site = _sites.get(where) or _new_site(where)
+        site = sites.get(where) or _new_site(where)
     except (AttributeError, TypeError):  # left out, or not hashable
         return None
     if args:
@@ -306,7 +306,7 @@ def plain_fields(record: logging.LogRecord, pid: int, process_name: str) -> tupl
 
 
 #: Pathname, lineno, name, levelno, levelname, funcName → encoded `Site`.
-_sites: Final[dict[tuple[Any, ...], bytes]] = {}
+sites: Final[dict[tuple[Any, ...], bytes]] = {}
 _MOST_SITES: Final = 4096
 
 
@@ -314,22 +314,22 @@ def _new_site(where: tuple[Any, ...]) -> bytes:
     pathname, lineno, name, levelno, levelname, function = where
     data = encode_site(levelno, levelname, name, pathname, lineno, function or "")
     if levelno.__class__ is lineno.__class__ is int:  # True is equal to 1, and not the same
-        if len(_sites) >= _MOST_SITES:  # names made up at run time must not fill the memory
-            _sites.clear()
-        _sites[where] = data
+        if len(sites) >= _MOST_SITES:  # names made up at run time must not fill the memory
+            sites.clear()
+        sites[where] = data
     return data
 
 
 #: Identifier → name and encoded pair.
-_threads: Final[dict[Any, tuple[Any, bytes]]] = {}
+threads: Final[dict[Any, tuple[Any, bytes]]] = {}
 _MOST_THREADS: Final = 1024
 
 
 def _new_thread(ident: Any, name: Any) -> bytes:
     data = encode_thread(ident, name)
-    if len(_threads) >= _MOST_THREADS:
-        _threads.clear()
-    _threads[ident] = (name, data)
+    if len(threads) >= _MOST_THREADS:
+        threads.clear()
+    threads[ident] = (name, data)
     return data
 
 

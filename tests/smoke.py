@@ -1,7 +1,7 @@
 """``python -m tests.smoke``: what is published works where nothing else is.
 
-Builds sdist and wheel, looks at what they hold, and installs the wheel into a fresh virtual environment of each
-Python there is, where a real program runs from end to end. The Pythons are those of ``$PYTHONS`` (paths, separated as in
+Builds sdist and wheel, looks at what they hold, and installs the wheel (the sdist, for Pythons that it is not for) into a
+fresh virtual environment of each Python there is, where a real program runs from end to end. The Pythons are those of ``$PYTHONS`` (paths, separated as in
 ``$PATH``), else those of pyenv and on the path.
 """
 
@@ -26,6 +26,8 @@ PROCESSES, RECORDS = 2, 500
 CONFIG = f"""
 version = 1
 state_dir = "state"
+[producer]
+fast_logger = true
 [formatters.plain]
 format = "%(processName)s %(message)s"
 [writers.app]
@@ -38,11 +40,19 @@ PROGRAM = f"""
 import logging
 import multiprocessing
 import redislogkit
+from redislogkit.producer import compiled
+from redislogkit.spool import _compiled
+
+assert compiled.MODULE is not None
+log = logging.getLogger("smoke")
 
 
 def work(number):
     for n in range({RECORDS}):
-        logging.getLogger("smoke").info("%d/%d", number, n)
+        if n % 2:
+            log.info("%d/%d", number, n)
+        else:
+            log.info("%d/%d", number, n, stacklevel=1)  # by the stdlib
 
 
 if __name__ == "__main__":
@@ -66,10 +76,11 @@ def main() -> int:
         pythons = find_pythons()
         if missing := [version for version in VERSIONS if version not in pythons]:
             print(f"no Python {', '.join(missing)} here")
-        wheel = build(folder)
+        sdist, wheel = build(folder)
         resolve_extras(wheel)
+        install_without_compiler(sdist, folder / "python-only")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = [pool.submit(smoke, *each, wheel, folder) for each in pythons.items()]
+            results = [pool.submit(smoke, *each, sdist, wheel, folder) for each in pythons.items()]
             lines = [result.result() for result in results]
         print(*lines, f"all is well after {time.monotonic() - began:.0f} s", sep="\n")
         return 0
@@ -98,8 +109,8 @@ def find_pythons() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def build(folder: Path) -> Path:
-    """Build the sdist, and the wheel from it; look at what they hold; return the wheel."""
+def build(folder: Path) -> tuple[Path, Path]:
+    """Build the sdist, and the wheel from it; look at what they hold; return both."""
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", ROOT)
     (sdist,), (wheel,) = (folder / "dist").glob("*.tar.gz"), (folder / "dist").glob("*.whl")
     run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel)
@@ -124,13 +135,17 @@ def build(folder: Path) -> Path:
         tops = {name.partition("/")[0] for name in files.namelist()}
         assert tops == {"redislogkit", about.partition("/")[0]}, f"the wheel has {tops}"
         assert "redislogkit/py.typed" in files.namelist(), "the wheel has no py.typed"
+        assert sum(name.endswith(".so") for name in files.namelist()) == 2, (
+            "the wheel has not all that is compiled"
+        )
+        assert not any(name.endswith((".c", ".h")) for name in files.namelist()), "the wheel has sources of C"
         scripts = {name for name in files.namelist() if name.endswith(".lua")}
         assert scripts == {str(path.relative_to(ROOT)) for path in (ROOT / "redislogkit").rglob("*.lua")}, (
             scripts
         )
     assert metadata["Requires-Python"] == ">=3.10", metadata["Requires-Python"]
     assert metadata["License-Expression"] == "MIT", metadata["License-Expression"]
-    return wheel
+    return sdist, wheel
 
 
 def resolve_extras(wheel: Path) -> None:
@@ -142,13 +157,22 @@ def resolve_extras(wheel: Path) -> None:
     run(sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", f"{wheel}[{extras}]")
 
 
-def smoke(version: str, interpreter: str, wheel: Path, folder: Path) -> str:
-    """Install the wheel for one Python, log with it from several processes, and count; return a line about it."""
+def install_without_compiler(sdist: Path, target: Path) -> None:
+    """Where there is no compiler, it is installed all the same, and does everything in Python."""
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation")
+    run(*pip, "--target", target, sdist, CC="/bin/false")
+    assert (target / "redislogkit" / "producer" / "compiled.py").exists()
+    assert not list(target.rglob("*.so"))
+
+
+def smoke(version: str, interpreter: str, sdist: Path, wheel: Path, folder: Path) -> str:
+    """Install it for one Python, log with it from several processes, and count; return a line about it."""
     began = time.monotonic()
     place = folder / version
     run(interpreter, "-m", "venv", "--without-pip", place)
+    built = wheel if f"cp{version.replace('.', '')}-" in wheel.name else sdist
     python, command = place / "bin" / "python", place / "bin" / "redislogkit"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", f"{wheel}[server,zstd]")
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", f"{built}[server,zstd]")
     (place / "log.toml").write_text(CONFIG)
     (place / "program.py").write_text(PROGRAM)
     run(python, "-W", "error", "program.py", cwd=place)
@@ -165,11 +189,11 @@ def smoke(version: str, interpreter: str, wheel: Path, folder: Path) -> str:
     return f"Python {version}: {len(found)} records once, checked and verified, after {time.monotonic() - began:.0f} s"
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> str:
+def run(*command: str | Path, cwd: Path | None = None, **more: str) -> str:
     """Run a command to its end; return what it printed. Raises ``AssertionError`` where it fails."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "REDISLOGKIT_CONFIG")
-    }
+    } | more
     done = subprocess.run(
         command,
         check=False,

@@ -32,7 +32,7 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any, Final, cast
 
 from redislogkit import record
-from redislogkit.producer import tracing
+from redislogkit.producer import compiled, tracing
 from redislogkit.producer.handler import SpoolHandler
 
 _Logger: Final = logging.Logger
@@ -163,96 +163,114 @@ def _learn(logger: Any, level: int, frame: FrameType) -> None:
         pass
 
 
+#: For each method, whether all that its calls pass through is the stdlib's own.
+_are_stock: Final[list[Callable[[], bool]]] = []
+
+
 def _method(level: int, name: str) -> Any:  # noqa: C901, PLR0915 - see the docstring
     """Return the method for ``level``. Everything stands in it, as each function more would cost 60 ns."""
     like: Any = getattr(_Logger, name)
     stock = _stock(_Logger, name)
     shift = _shift(level)
     methods_are_stock = _look_into(_Logger, (name, *_SKIPPED), _INHERITED)
+    _are_stock.append(methods_are_stock)
+    quick: Any = compiled.MODULE and compiled.MODULE.for_level(level)
 
     def method(self: Any, msg: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915
-        stocked = methods_are_stock()
-        if not stocked and _Logger.debug is not stock:  # "debug" stands for the method's own name
-            return super(_FastMethods, self).debug(msg, *args, **kwargs)
-        kind = self.__class__
-        plain = (
-            stocked
-            and (kind is _FastLogger or kind is _FastRootLogger)
-            and len(_of_logger) + len(_of_root) == _UNTOUCHED
-        )
-        if plain and level in self._cache and not self.disabled:
-            enabled = self._cache[level]
+        rest: Any = False if quick is None else quick(self, msg, args, kwargs)
+        if rest is None:
+            return None
+        if rest.__class__ is SpoolHandler:  # stored
+            try:  # noqa: SIM105 - as in `SpoolHandler.emit`
+                rest.look_for_shipper()
+            except (RecursionError, MemoryError):
+                pass
+            return None
+        if rest:  # merged, and not stored
+            msg, created, site, handler = rest
         else:
-            enabled = self.isEnabledFor(level)
-        if not enabled:
-            return None
-        frame = None
-        try:
-            frame = _get_frame(1)
-            logger, handlers = self, self.handlers
-            while not handlers and logger.propagate:
-                logger = logger.parent
-                handlers = logger.handlers
-            (handler,) = handlers
-            code, at = frame.f_code, frame.f_lasti + shift
-            known, known_at, level_name, logger_name, site = self._sites[id(code) + at]
-            multiprocessing = _modules.get("multiprocessing.process")
-            stale = (
-                code is not known
-                or at != known_at
-                or level_name is not logging._levelToName.get(level)
-                or logger_name is not self.name
+            stocked = methods_are_stock()
+            if not stocked and _Logger.debug is not stock:  # "debug" stands for the method's own name
+                return super(_FastMethods, self).debug(msg, *args, **kwargs)
+            kind = self.__class__
+            plain = (
+                stocked
+                and (kind is _FastLogger or kind is _FastRootLogger)
+                and len(_of_logger) + len(_of_root) == _UNTOUCHED
             )
-            ordinary = (
-                kwargs
-                or stale
-                or not plain
-                or self.filters
-                or type(msg) is not str
-                or (len(args) == 1 and type(args[0]) not in _SIMPLE)
-                or (logger.propagate and logger.parent is not None)
-                or handler.__class__ is not SpoolHandler
-                or not handler.takes_fields
-                or level < handler.level
-                or handler.filters
-                or not _same_process[0]
-                or (
-                    multiprocessing is not None
-                    and multiprocessing._current_process._name != handler._process_name
-                )
-                or logging._logRecordFactory is not _LogRecord  # type: ignore[attr-defined]
-                or not (logging.logThreads and logging.logProcesses and logging.logMultiprocessing)
-                or logging._srcfile is not _srcfile
-                or threading.get_ident is not _get_ident
-                or _of_filterer["filter"] is not _filter
-                or not _record_is_stock()
-                or (_HAS_TASKS and _in_task())
-                or (_TRACING in _modules and _is_traced())
-            )
-        except (AttributeError, KeyError):
-            ordinary = stale = known = True
-        except Exception:
-            ordinary, stale = True, False
-        if ordinary:
-            if stale and known and plain and frame:
-                _learn(self, level, frame)
-            self._log(level, msg, args, **kwargs)
-            return None
-        if _IN_NANOSECONDS:
-            now = time.time_ns()
-            if not 250 < now % 1_000_000 < 999_750:
-                # As a float it may be in the next millisecond, and a record tells both. (Until 2106; 0.1 us cheaper
-                # than to find out.)
-                self._log(level, msg, args)
+            if plain and level in self._cache and not self.disabled:
+                enabled = self._cache[level]
+            else:
+                enabled = self.isEnabledFor(level)
+            if not enabled:
                 return None
-            created = now / 1e9
-        else:
-            created = time.time()
-        if args:
+            frame = None
             try:
-                msg = msg % args
-            except Exception as error:
-                msg = record.misfit(msg, args, error)
+                frame = _get_frame(1)
+                logger, handlers = self, self.handlers
+                while not handlers and logger.propagate:
+                    logger = logger.parent
+                    handlers = logger.handlers
+                (handler,) = handlers
+                code, at = frame.f_code, frame.f_lasti + shift
+                known, known_at, level_name, logger_name, site = self._sites[id(code) + at]
+                multiprocessing = _modules.get("multiprocessing.process")
+                stale = (
+                    code is not known
+                    or at != known_at
+                    or level_name is not logging._levelToName.get(level)
+                    or logger_name is not self.name
+                )
+                ordinary = (
+                    kwargs
+                    or stale
+                    or not plain
+                    or self.filters
+                    or type(msg) is not str
+                    or (len(args) == 1 and type(args[0]) not in _SIMPLE)
+                    or (logger.propagate and logger.parent is not None)
+                    or handler.__class__ is not SpoolHandler
+                    or not handler.takes_fields
+                    or level < handler.level
+                    or handler.filters
+                    or not _same_process[0]
+                    or (
+                        multiprocessing is not None
+                        and multiprocessing._current_process._name != handler._process_name
+                    )
+                    or logging._logRecordFactory is not _LogRecord  # type: ignore[attr-defined]
+                    or not (logging.logThreads and logging.logProcesses and logging.logMultiprocessing)
+                    or logging._srcfile is not _srcfile
+                    or threading.get_ident is not _get_ident
+                    or _of_filterer["filter"] is not _filter
+                    or not _record_is_stock()
+                    or (_HAS_TASKS and _in_task())
+                    or (_TRACING in _modules and _is_traced())
+                )
+            except (AttributeError, KeyError):
+                ordinary = stale = known = True
+            except Exception:
+                ordinary, stale = True, False
+            if ordinary:
+                if stale and known and plain and frame:
+                    _learn(self, level, frame)
+                self._log(level, msg, args, **kwargs)
+                return None
+            if _IN_NANOSECONDS:
+                now = time.time_ns()
+                if not 250 < now % 1_000_000 < 999_750:
+                    # As a float it may be in the next millisecond, and a record tells both. (Until 2106; 0.1 us cheaper
+                    # than to find out.)
+                    self._log(level, msg, args)
+                    return None
+                created = now / 1e9
+            else:
+                created = time.time()
+            if args:
+                try:
+                    msg = msg % args
+                except Exception as error:
+                    msg = record.misfit(msg, args, error)
         try:
             me = _mine.me
             if me[0]._name is not me[1]:
@@ -332,6 +350,37 @@ _of_root: Final = _attributes(_FastRootLogger)
 _UNTOUCHED: Final = len(_of_logger) + len(
     _of_root
 )  # something set on one of these classes would hide a method
+
+
+def _is_stock() -> bool:
+    """True while nothing was patched that is a class's. Loads what gives each of these classes a tag: see ``_compiled.c``."""
+    return (
+        all(is_stock() for is_stock in _are_stock)
+        and len(_of_logger) + len(_of_root) == _UNTOUCHED
+        and _of_filterer["filter"] is _filter
+        and _record_is_stock()
+        and all(hasattr(kind, "__init__") for kind in (_FastLogger, _FastRootLogger, _LogRecord))
+    )
+
+
+if compiled.MODULE is not None:
+    compiled.MODULE.bind_calls(
+        logger=_FastLogger,
+        root=_FastRootLogger,
+        handler=SpoolHandler,
+        logging=vars(logging),
+        threading=vars(threading),
+        time=vars(time),
+        modules=_modules,
+        are_stock=_is_stock,
+        get_frame=_get_frame,
+        get_ident=_get_ident,
+        in_task=_in_task if _HAS_TASKS else None,
+        is_traced=_is_traced,
+        mine=_mine,
+        same_process=_same_process,
+        source=_srcfile,
+    )
 
 
 def install() -> None:

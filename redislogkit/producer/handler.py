@@ -24,7 +24,7 @@ from redislogkit import identity, launch, record, terminal
 from redislogkit.config import Config
 from redislogkit.errors import SpoolError
 from redislogkit.levels import NAME as LEVELS
-from redislogkit.producer import leftover, levels, tracing
+from redislogkit.producer import compiled, leftover, levels, tracing
 from redislogkit.spool import doorbell
 from redislogkit.spool.producer_end import ProducerEnd, SpoolSettings
 
@@ -234,24 +234,24 @@ class SpoolHandler(logging.Handler):
         """
         created: Any = None
         try:
-            fields = more = None
+            fields: Any = None
+            more = None
             if _TRACING in _modules:
                 more = _traced_fields(record)
             if self.formatter is None and self._own_shipper is None and more is None:
-                fields = _plain_fields(record, self._pid, self._process_name)
-            if fields is None:
-                fields = self._fields(record, more)
-            if fields is None:
-                return
-            payload: Any = bytearray()  # as in `record.encode_fields`; as good as bytes to the spool
-            try:
-                _encode_into(fields, payload)
-            except Exception:
-                payload = _encode_anything(fields)
-            if len(payload) > self._max_payload:
-                payload = self._cut_down(fields)
-            created = fields[1]
-            self._end.append(payload, getattr(record, "levelno", None))
+                if _put_record is not None:
+                    fields = _put_record(self._end, record, self._pid, self._process_name, self._max_payload)
+                if fields is None:
+                    fields = _plain_fields(record, self._pid, self._process_name)
+            if fields.__class__ is float:  # stored
+                created = fields
+            else:
+                if fields is None:
+                    fields = self._fields(record, more)
+                if fields is None:
+                    return
+                created = fields[1]
+                self._append(fields, getattr(record, "levelno", None))
         except RecursionError:
             raise
         except Exception as error:
@@ -261,6 +261,16 @@ class SpoolHandler(logging.Handler):
                 self.look_for_shipper()
             except (RecursionError, MemoryError):  # the record is stored: no second try
                 pass
+
+    def _append(self, fields: tuple[Any, ...], levelno: object) -> None:
+        payload: Any = bytearray()  # as in `record.encode_fields`; as good as bytes to the spool
+        try:
+            _encode_into(fields, payload)
+        except Exception:
+            payload = _encode_anything(fields)
+        if len(payload) > self._max_payload:
+            payload = self._cut_down(fields)
+        self._end.append(payload, levelno)
 
     def _fields(self, record: logging.LogRecord, more: dict[str, Any] | None) -> tuple[Any, ...] | None:
         """Return the fields of any record; None for what the thread that ships has logged."""
@@ -481,6 +491,7 @@ def _logging_started() -> float:
 
 _any_fields = record.record_fields
 _plain_fields = record.plain_fields
+_put_record: Any = compiled.MODULE and compiled.MODULE.put_record
 _encode_into = record.encode_into
 _encode_anything = record.encode_fields
 _modules: Final = sys.modules

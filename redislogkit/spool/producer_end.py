@@ -573,6 +573,17 @@ class ProducerEnd:
         else:
             self._ring()
 
+    def _after_mark(self, size: int) -> None:
+        """Obey a mark that was set while a frame of ``size`` bytes was stored. Whoever calls has the turn."""
+        payload = self._map[self._position - size : self._position]
+        try:
+            self._obey_mark(payload)
+        except BaseException as error:
+            with contextlib.suppress(RecursionError):
+                self._settle(payload)
+            if not isinstance(error, Exception):
+                raise
+
     def _ring(self) -> None:
         now = time.monotonic()
         if now < self._next_ring:
@@ -692,7 +703,13 @@ _restoring: Final = threading.Lock()
 _WAITING: Final = ProducerEnd._may_wait.__code__
 #: What has the turn, at least in some part of it.
 _INSIDE: Final = frozenset(
-    function.__code__ for function in (ProducerEnd.append, ProducerEnd.alone, ProducerEnd._append_parked)
+    function.__code__
+    for function in (
+        ProducerEnd.append,
+        ProducerEnd.alone,
+        ProducerEnd._append_parked,
+        ProducerEnd._after_mark,
+    )
 )
 
 

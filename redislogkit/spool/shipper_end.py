@@ -27,10 +27,13 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 from zlib import adler32
 
-from redislogkit import record
+from redislogkit import compiled, record
 from redislogkit.errors import CorruptDataError
 from redislogkit.record import Facts
 from redislogkit.spool import header, segment
+
+_compiled: Final = compiled.load("redislogkit.spool._compiled")
+_read_run: Final = None if _compiled is None else _compiled.read_run
 
 Report = Callable[[str], None]
 #: No sequence or segment number is as large.
@@ -124,7 +127,11 @@ class ShipperEnd:
         payloads = runs[-1].payloads if runs else []
         last = current.last
         current.waits = False
-        while position <= stop:  # 0.3 us a record
+        while position <= stop:
+            if _read_run is not None and expected > 0:  # 0.1 us a record instead of 0.3
+                position, expected = _read_run(mapped, position, stop, expected, payloads)
+                if position > stop:
+                    break
             length, check, sequence = unpack(mapped, position)
             begin = position + 16
             end = begin + length

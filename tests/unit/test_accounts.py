@@ -424,7 +424,7 @@ def drawn_interrupt(rig: Rig, chance: random.Random, size: int) -> bool:
     if what == "append":
         rig.interrupted_append(chance.choice([100, size]), step)
     else:
-        interrupted(step, rig.close if what == "close" else lambda: rig.end.account(True) and None)
+        interrupted(step, rig.close if what == "close" else lambda: (rig.end.account(True), None)[1])
     if chance.random() < 0.5:
         return False
     rig.append()

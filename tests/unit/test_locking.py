@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_a_forked_child_that_abandons_the_lock_does_not_keep_it_alive(path):
 def test_abandoning_closes_what_an_older_filelock_leaves_open_after_a_fork(path):
     lock = locking.OwnedLock(path, "x")
     lock.acquire()
-    context = lock._lock._context
+    context: Any = lock._lock._context
     fd = context.lock_file_fd
     assert fd is not None
     pid = os.fork()
