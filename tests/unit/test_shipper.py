@@ -868,3 +868,15 @@ def test_a_server_that_does_not_tell_levels_takes_records_all_the_same(bench, tm
     log(bench.producer("a"), 1)
     until(shipper, bench.shipped)
     assert "shop" in levels.read(path)
+
+
+def test_looking_after_many_spools_takes_a_small_part_of_the_time(bench, monkeypatch):
+    monkeypatch.setattr(shipping, "_HOUSEKEEPING", 1.0)
+    shipper = bench.shipper()
+    shipper.step()
+    shipper._house_took = 0.001
+    for took, pause in [(0.001, 1.0), (0.1, 5.0), (3.0, 10.0)]:
+        shipper._house_took, shipper._next_housekeeping = took, 0.0
+        began = time.monotonic()
+        shipper.step()
+        assert pause <= shipper._next_housekeeping - began < pause + 1
