@@ -31,7 +31,7 @@ class Log:
     def __init__(self, tmp_path: Path, **settings: Any) -> None:
         self.path = tmp_path / "logs" / "app.log"
         self.path.parent.mkdir()
-        self.tree = {
+        self.tree: dict[str, Any] = {
             "state_dir": str(tmp_path / "state"),
             "writers": {"app": {"type": "file", "path": str(self.path), "max_bytes": 100, **settings}},
         }
@@ -203,6 +203,38 @@ def test_a_file_that_was_renamed_from_outside_is_found(log):
     log.begin()
     log.chunk(2)
     assert log.verify().complete
+
+
+def moved(log: Log, path: Path) -> Log:
+    """The writer is given another path, and goes on there."""
+    log.index.note_path(str(log.path))
+    log.path = path
+    path.parent.mkdir(exist_ok=True)
+    log.index.note_path(str(path))
+    log.tree["writers"]["app"]["path"] = str(path)
+    log.config = configuration.load(log.tree)
+    log.begin()
+    log.chunk(2)
+    return log
+
+
+@pytest.mark.parametrize("name", ["logs/other.log", "elsewhere/app.log"])
+def test_files_that_were_left_behind_under_another_path_are_found(log, tmp_path, name):
+    compressed(log.backup(1), gzip.compress, ".gz")
+    result = moved(log, tmp_path / name).verify()
+    assert (result.faults, result.records, len(result.files)) == ([], 12, 4)
+
+
+def test_of_files_that_were_left_behind_one_that_is_gone_or_changed_is_named(tmp_path):
+    log = Log(tmp_path, max_bytes=0)
+    log.chunk(5)
+    old = log.path
+    moved(log, tmp_path / "other.log")
+    old.write_bytes(old.read_bytes().replace(b"line 3", b"line x"))
+    fault = log.fault()
+    assert (fault.kind, fault.path, fault.records) == ("damaged", str(old), abcd(1, 5))
+    old.unlink()
+    assert (log.fault().kind, log.fault().records) == ("missing", abcd(1, 5))
 
 
 def test_nothing_written_yet_is_complete(tmp_path):
