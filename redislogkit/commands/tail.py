@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -78,13 +79,18 @@ def run(options: argparse.Namespace) -> int:
                 "-f waits for it, 'redislogkit doctor' looks for the reason",
             ):
                 shown = stdout.write(map(render, _present(follower, wanted, lines)))
+                cut = follower.cut_until() if 0 < shown < lines else None
+            _say_where_it_begins(cut, wanted)
             if not shown:
                 viewing.say(
                     NAME,
                     "nothing that is wanted is in the stream; what is written is in the log files: redislogkit cat",
                 )
             return common.EXIT_OK
-        stdout.write(map(render, _begin(follower, wanted, lines, stdout)))
+        shown = stdout.write(map(render, _begin(follower, wanted, lines, stdout)))
+        if options.lines is not None and shown < lines != viewing.ALL:
+            with contextlib.suppress(ServerAwayError):
+                _say_where_it_begins(follower.cut_until(), wanted)
         follower.fetch_ahead()
         while True:
             shown = stdout.write(map(render, follower.read(_BLOCK)))
@@ -108,6 +114,15 @@ def _config(options: argparse.Namespace) -> Config:
         if options.config is None and options.url is None:
             raise ConfigError([*error.problems, "or name the server: --url redis://host:6379/0"]) from None
         raise
+
+
+def _say_where_it_begins(cut: float | None, wanted: Filter) -> None:
+    """Say it where more was asked for than the stream still has."""
+    if cut is not None and cut > (wanted.since or 0.0):
+        begin = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(cut))
+        viewing.say(
+            NAME, f"the stream goes back to {begin}; what is older is in the log files: redislogkit cat"
+        )
 
 
 def _present(follower: Follower, wanted: Filter, lines: int) -> Iterable[Seen]:
