@@ -16,7 +16,7 @@ import msgspec
 
 from redislogkit.record import Facts, Record, safe_repr, sanitise
 from redislogkit.redaction import Redactor
-from redislogkit.rendering import Formatter, exception_of, timestamp, trace_of
+from redislogkit.rendering import Formatter, exception_of, nanoseconds, timestamp, trace_of
 
 #: Record, facts, attributes that differ → fields of the object; the time is in its place, and None.
 Layout: TypeAlias = Callable[[Record, Facts, Mapping[str, Any]], dict[str, Any]]
@@ -66,11 +66,6 @@ def escape_breaks(text: str) -> str:
 
 def _json_escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
-
-
-def nanoseconds(created: float) -> str:
-    """Return seconds since the epoch in nanoseconds; text, as JSON has no whole numbers beyond 53 bits for many."""
-    return f"{round(created * 1_000_000)}000"
 
 
 def json_value(value: Any) -> Any:
