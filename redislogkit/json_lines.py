@@ -34,8 +34,14 @@ _OF_TRACES: Final = frozenset(
 )
 
 
-def compile_layout(layout: str, *, utc: bool = True, redactor: Redactor | None = None) -> Formatter:
-    """Return the formatter of a layout, one of ``plain``, ``ecs``, ``otel``.
+def compile_layout(
+    layout: str,
+    *,
+    utc: bool = True,
+    redactor: Redactor | None = None,
+    constant: Mapping[str, Any] = _NOTHING,
+) -> Formatter:
+    """Return the formatter of a layout, one of ``plain``, ``ecs``, ``otel``; ``constant`` are fields that each object has.
 
     Keys without a value are left out. NaN and infinity become null, bytes text.
     """
@@ -47,6 +53,8 @@ def compile_layout(layout: str, *, utc: bool = True, redactor: Redactor | None =
 
     def render(record: Record, facts: Facts, sequence: int) -> str:  # noqa: ARG001 - it is a Formatter
         values = fields(record, facts, record.overrides or _NOTHING)
+        if constant:
+            _add_missing(values["Resource"] if layout == "otel" else values, constant)
         if redactor is not None:
             values = redactor.value(values)
         values[time_key] = show_time(record.created)
@@ -57,6 +65,11 @@ def compile_layout(layout: str, *, utc: bool = True, redactor: Redactor | None =
         return escape_breaks(text)
 
     return render
+
+
+def _add_missing(values: dict[str, Any], constant: Mapping[str, Any]) -> None:
+    for name, value in constant.items():
+        values.setdefault(name, value)
 
 
 def escape_breaks(text: str) -> str:

@@ -492,6 +492,18 @@ def laid_out(layout: Any, record: logging.LogRecord, **settings: Any) -> Any:
     return json.loads(formatter(through_the_stream(record), FACTS, 7))
 
 
+@pytest.mark.parametrize("layout", ["plain", "ecs", "otel"])
+def test_what_each_object_has_besides_never_hides_what_the_record_says(layout):
+    constant = {"service.name": "shop", "host.name": "fake", "level": "fake", "log.level": "fake", "order": 1}
+    record = make_log_record(order=4)
+    before = laid_out(layout, record)
+    found = laid_out(layout, record, fields=constant)
+    place, known = (found["Resource"], before["Resource"]) if layout == "otel" else (found, before)
+    assert place["service.name"] == "shop"
+    assert place.items() >= known.items()
+    assert place.keys() - known.keys() == constant.keys() - known.keys()
+
+
 def full_record() -> logging.LogRecord:
     dotted: dict[str, Any] = {"http.request.method": "GET", "process.pid": "fake", "labels": 1}
     return make_log_record(
