@@ -12,6 +12,7 @@ from redislogkit.commands import common
 if TYPE_CHECKING:
     from redislogkit.commands.common import Commands
     from redislogkit.config import Config
+    from redislogkit.redaction import Redactor
 
 NAME: Final = "web"
 
@@ -118,7 +119,8 @@ def _serve(
         return StreamClient(address.resolve(config), config.stream.name)
 
     state = State(config, connect, control.ask)
-    feed = Feed(lambda report: Follower(connect, report), options.keep)
+    redactor = _redactor(config)
+    feed = Feed(lambda report: Follower(connect, report), options.keep, redactor)
     about = {
         "host": identity.host_name(),
         "stream": config.stream.name,
@@ -128,7 +130,7 @@ def _serve(
         feed,
         state,
         about,
-        Archives(config, connect),
+        Archives(config, connect, redactor),
         hosts=[socket.gethostname(), socket.getfqdn(), *options.host_name],
         token=token,
         closing=lambda: server.should_exit,
@@ -145,6 +147,15 @@ def _serve(
     finally:
         state.close()
     return common.EXIT_OK if server.started else common.EXIT_USAGE
+
+
+def _redactor(config: Config) -> Redactor | None:
+    """Return what takes out all that any writer takes out: the page has more readers than their files."""
+    from redislogkit.redaction import Redactor
+
+    used = [writer.formatter for writer in config.writers.values() if writer.formatter.redact]
+    rules = list(dict.fromkeys(rule for one in used for rule in one.redact))
+    return Redactor(rules, used[0].redact_with) if used else None
 
 
 def _is_loopback(listener: socket.socket) -> bool:

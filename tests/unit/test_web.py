@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from redislogkit.web.feed import Feed
 from redislogkit.web.guard import Guard
 from redislogkit.web.rows import LONGEST, plain, row
 from redislogkit.web.state import State
+from tests.helpers.desk import START, Desk
 from tests.helpers.page import FakeSource, busy_state, seen
 from tests.helpers.waiting import wait_until
 
@@ -328,6 +330,39 @@ def test_files_are_searched_where_there_are_some():
     assert refused(application, "writer=tty&time=1") == "writer must be one of all, app, got 'tty'"
     assert "time must be seconds since the epoch, got 'x'" in refused(application, "writer=app&time=x")
     assert "the format of writer 'all'" in refused(application, "writer=all&time=1&level=ERROR")
+
+
+def test_what_any_writer_takes_out_is_not_in_the_page_and_can_not_be_searched_for(tmp_path):
+    desk = Desk(tmp_path)
+    desk.tree["formatters"] = {"clean": {"type": "json", "redact": ["password"], "redact_with": "-"}}
+    desk.tree["writers"]["hook"] = {"type": "custom", "target": "builtins:print", "formatter": "clean"}
+    config = configuration.load(desk.tree)
+    assert command._redactor(desk.config) is None
+    redactor = command._redactor(config)
+    rich: dict[str, Any] = {
+        "extra": {"a": {"token": "hush"}, "n": 1},
+        "exc_text": "password=hush",
+        "stack_info": "pwd=hush",
+    }
+    made = Feed(lambda report: FakeSource([]), 10, redactor)
+    made.add([seen(1, "password=hush"), seen(2, "all is well", **rich)])
+    assert "hush" not in json.dumps(made.behind(0, 10, 10).rows)
+    assert made.before(3, Filter.of(now=0.0, grep="hush"), 10) == ([], False)
+    (one,) = made.before(3, Filter.of(now=0.0, fields=["n=1"]), 10)[0]
+    assert (one["e"], one["x"], one["k"]) == ({"a": {"token": "-"}, "n": 1}, "password=-", "pwd=-")
+
+    desk.ship("password=hush in the file")
+    desk.write()
+    desk.ship("password=hush in the stream")
+    archives = Archives(config, desk.server.connect, redactor)  # type: ignore[arg-type]
+    search = partial(archives.search, "app", number=0, before=START + 60)
+    assert [each["m"] for each in search(EVERYTHING).rows] == [
+        "password=- in the file",
+        "password=- in the stream",
+    ]
+    assert search(Filter.of(now=0.0, grep="hush")).rows == []
+    assert len(search(Filter.of(now=0.0, grep="in the")).rows) == 2
+    desk.close()
 
 
 def test_events_begin_where_the_page_has_stopped(monkeypatch):
