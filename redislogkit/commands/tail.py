@@ -10,11 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from redislogkit.commands import common, viewing
-from redislogkit.errors import ConfigError, ServerAwayError
+from redislogkit.errors import ServerAwayError
 
 if TYPE_CHECKING:
     from redislogkit.commands.common import Commands
-    from redislogkit.config import Config
     from redislogkit.view.filter import Filter
     from redislogkit.view.follow import Follower
     from redislogkit.view.seen import Seen
@@ -44,10 +43,7 @@ def add(commands: Commands) -> None:
         "130 interrupted; 141 the reader of the pipe has gone.",
     )
     common.add_config(parser)
-    parser.add_argument("--url", help="the server, instead of redis.url; no configuration is needed then")
-    parser.add_argument(
-        "--stream", metavar="NAME", help='name of the stream (default: stream.name, else "app")'
-    )
+    common.add_url(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
     viewing.add_filter(parser)
     viewing.add_output(parser)
@@ -60,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     from redislogkit.view.follow import Follower
     from redislogkit.view.show import show
 
-    config = _config(options)
+    config = common.config_or_url(options)
     wanted = viewing.wanted(options)
     formatter = viewing.formatter(options, config, viewing.usual_formatter(config))
     stdout = viewing.Stdout(options)
@@ -99,21 +95,6 @@ def run(options: argparse.Namespace) -> int:
                 return common.EXIT_OK
     finally:
         follower.close()
-
-
-def _config(options: argparse.Namespace) -> Config:
-    from redislogkit import config as configuration
-
-    values = {"redis.url": options.url, "stream.name": options.stream}
-    overrides = {name: value for name, value in values.items() if value is not None}
-    try:
-        if options.config is None and options.url is not None:
-            return configuration.load({}, overrides)
-        return configuration.load(options.config, overrides)
-    except ConfigError as error:
-        if options.config is None and options.url is None:
-            raise ConfigError([*error.problems, "or name the server: --url redis://host:6379/0"]) from None
-        raise
 
 
 def _say_where_it_begins(cut: float | None, wanted: Filter) -> None:

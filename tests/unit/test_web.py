@@ -452,6 +452,30 @@ def test_wrong_usage_is_explained(tmp_path, capsys, arguments, said):
     assert (code, said in capsys.readouterr().err) == (2, True)
 
 
+def test_an_address_that_is_taken_is_named_once(tmp_path, capsys):
+    file = tmp_path / "log.toml"
+    file.write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert __main__.main(["web", str(file), "--listen", listen]) == 2
+    assert capsys.readouterr().err.endswith(f"got {listen}: Address already in use\n")
+
+
+def test_a_stream_can_be_named_without_a_configuration(tmp_path, monkeypatch):
+    served: list[configuration.Config] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REDISLOGKIT_CONFIG", raising=False)
+
+    def serve(config: configuration.Config, *rest: Any) -> int:
+        served.append(config)
+        return 0
+
+    monkeypatch.setattr(command, "_serve", serve)
+    options = ["--url", "redis://logs:6379/0", "--stream", "shop", "--listen", "127.0.0.1:0"]
+    assert __main__.main(["web", *options]) == 0
+    assert [(config.redis.url, config.stream.name) for config in served] == [("redis://logs:6379/0", "shop")]
+
+
 def test_without_its_packages_it_says_what_to_install(tmp_path, capsys, monkeypatch):
     file = tmp_path / "log.toml"
     file.write_text("")
