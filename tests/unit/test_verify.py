@@ -317,6 +317,17 @@ def test_a_gzip_file_that_was_cut_off_is_damaged(log):
     assert ("damaged", str(path)) in kinds
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, lambda data: b"no gzip at all"], ids=["cut off", "nonsense"])
+def test_an_archive_of_which_nothing_can_be_read_is_damaged_and_not_gone(log, pack):
+    path = compressed(log.backup(1), pack, ".gz")
+    path.write_bytes(path.read_bytes()[:14])
+    result = log.verify()
+    assert "can not be read behind byte" in result.faults[0].text
+    assert {fault.path for fault in result.faults} == {str(path)}
+    assert [fault.records for fault in result.faults if fault.records] == [abcd(6, 9)]
+    assert result.notes == []
+
+
 def test_every_flipped_byte_of_a_gzip_file_is_seen(log):
     text = log.backup(2).read_bytes()
     path = compressed(log.backup(2), lambda data: gzip.compress(data, mtime=0), ".gz")
