@@ -325,6 +325,17 @@ def test_the_log_files_are_searched_for_what_is_not_kept(show):
     shown(browser, 3)
 
 
+def test_what_is_typed_quickly_into_several_fields_counts(show):
+    browser, _ = show([seen(n, f"record {n}", 20, f"shop.m{n % 2}", extra={"n": n % 3}) for n in range(12)])
+    shown(browser, 12)
+    browser.run(
+        "for (const [id, text] of [['logger', 'shop.m1'], ['field', 'n=2']])"
+        " { $(id).value = text; $(id).dispatchEvent(new Event('input')); }"
+    )
+    browser.wait("filter.field === 'n=2' && filter.logger === 'shop.m1' && $('logger').value === 'shop.m1'")
+    shown(browser, 2)
+
+
 def test_a_banner_that_takes_room_leaves_the_list_at_its_end(show):
     browser, page = show([seen(number, f"record {number}") for number in range(1, 200)])
     shown(browser, 199)

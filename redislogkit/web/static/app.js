@@ -893,11 +893,15 @@ function onScroll() {
   if ($("list").scrollTop < HEIGHT * 20) fillUp();
 }
 let typing = 0;
+function takeTyped() {  // of all fields: who is quick has gone on to the next one meanwhile
+  const typed = Object.fromEntries(["grep", "logger", "field"].map(id => [id, $(id).value.trim()]));
+  if (Object.entries(typed).some(([id, text]) => filter[id] !== text)) setFilter(typed);
+}
 function start() {
   $ = id => document.getElementById(id);
   $("levels").addEventListener("click", event => { const level = event.target.dataset.level; if (level !== undefined) setFilter({ level: Number(level) }); });
   for (const id of ["grep", "logger", "field"]) {
-    $(id).addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => { if (filter[id] !== $(id).value.trim()) setFilter({ [id]: $(id).value.trim() }); }, page.dense.length > 20_000 ? 120 : 40); });
+    $(id).addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(takeTyped, page.dense.length > 20_000 ? 120 : 40); });
   }
   $("logger").addEventListener("focus", showLoggers);
   $("list").addEventListener("scroll", onScroll, { passive: true });
