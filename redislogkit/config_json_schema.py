@@ -19,6 +19,7 @@ from redislogkit.config_values import (
     CALLABLE,
     COLORS,
     DURATION,
+    FIELDS,
     LEVEL,
     LEVEL_NAMES,
     MODE,
@@ -60,11 +61,12 @@ _KINDS: Final[Mapping[Kind, list[Schema]]] = {
     PATTERNS: [_TEXTS],
     REDACT: [_TEXTS],
     CALLABLE: [_TEXT],
+    FIELDS: [{"type": "object"}],
     COLORS: [{"type": "object", "additionalProperties": _TEXT}],
     OPTIONS: [{"type": "object"}],
 }
 #: These take a variable as they take any text, or in their items.
-_ANY_TEXT: Final = frozenset([LEVEL, PATTERNS, REDACT, CALLABLE, COLORS, OPTIONS])
+_ANY_TEXT: Final = frozenset([LEVEL, PATTERNS, REDACT, CALLABLE, COLORS, FIELDS, OPTIONS])
 _BOUNDS: Final = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 
 

@@ -338,7 +338,9 @@ def rules_of(section: Section) -> Iterator[tuple[str, str]]:
         yield from _file_rules(section)
     elif isinstance(section, FormatterConfig):
         for field in msgspec.structs.fields(section):
-            other = {"layout": "text"}.get(field.name, "json" if field.name not in _OF_ALL_FORMATTERS else "")
+            other = {"layout": "text", "fields": "text"}.get(
+                field.name, "json" if field.name not in _OF_ALL_FORMATTERS else ""
+            )
             if section.type == other and getattr(section, field.name) != _default_of(field):
                 yield field.name, f'has no effect with type = "{other}"'
     elif isinstance(section, StreamConfig):

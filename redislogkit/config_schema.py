@@ -18,6 +18,7 @@ from redislogkit.config_values import (
     COLORS,
     DATEFMT,
     DURATION,
+    FIELDS,
     FORMAT,
     LEVEL,
     LISTEN,
@@ -43,6 +44,7 @@ _PRIVATE: Final = frozenset(
     {
         "datefmt",
         "dead_letter_path",
+        "fields",
         "format",
         "log",
         "loggers",
@@ -219,6 +221,14 @@ class FormatterConfig(Section, frozen=True, kw_only=True):
             "OpenTelemetry. Only for JSON."
         ),
     ] = "plain"
+    fields: Annotated[
+        dict[str, Any],
+        about(
+            "What each object has besides, such as the name of the service; in `otel` it stands in `Resource`. A field "
+            "of the record with the same name wins. Only for JSON.",
+            FIELDS,
+        ),
+    ] = {}
     colors: Annotated[
         dict[str, str],
         about(

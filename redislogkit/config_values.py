@@ -435,6 +435,21 @@ def _parse_colors(value: Any) -> dict[str, str]:
     return {str(level): style for level, style in value.items()}
 
 
+def _parse_fields(value: Any) -> dict[str, Any]:
+    """Take a table; what is a table in it (TOML's ``service.name``) is a name with a dot."""
+    if not isinstance(value, Mapping):
+        raise RefusedError(f"must be {FIELDS.noun}")
+    found: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, Mapping) and item:
+            found |= {f"{name}.{inner}": each for inner, each in _parse_fields(item).items()}
+        elif isinstance(name, str) and name and isinstance(item, (str, int, float)):
+            found[name] = item
+        else:
+            raise RefusedError(f"must be {FIELDS.noun}", f"this is none: {name!r}")
+    return found
+
+
 def _parse_options(value: Any) -> dict[str, Any]:
     """Take what another process gets as it is here: plain data under names that a function's arguments may have."""
     if not isinstance(value, Mapping):
@@ -486,6 +501,11 @@ REDACT: Final = Kind(
 )
 COLORS: Final = Kind(
     'table, as `{ INFO = "cyan" }`', 'a table of levels and styles, as { ERROR = "bold red" }', _parse_colors
+)
+FIELDS: Final = Kind(
+    'table, as `{ "service.name" = "shop" }`',
+    'a table of texts, numbers and booleans, as { "service.name" = "shop" }',
+    _parse_fields,
 )
 OPTIONS: Final = Kind("table", "a table of texts, numbers, booleans, times, lists and tables", _parse_options)
 NAME: Final = Kind(

@@ -49,7 +49,8 @@ def build(config: FormatterConfig) -> Formatter:
     """Return the formatter that ``config`` describes. Raises ``ConfigError`` when its format is none."""
     redactor = redactor_of(config)
     if config.type == "json":
-        return json_lines.compile_layout(config.layout, utc=config.utc is not False, redactor=redactor)
+        utc = config.utc is not False
+        return json_lines.compile_layout(config.layout, utc=utc, redactor=redactor, constant=config.fields)
     render = compile_format(
         _format(config), config.datefmt, config.style, config.optional_fields, utc=bool(config.utc)
     )

@@ -16,7 +16,7 @@ import msgspec
 
 from redislogkit.record import Facts, Record, safe_repr, sanitise
 from redislogkit.redaction import Redactor
-from redislogkit.rendering import Formatter, exception_of, timestamp, trace_of
+from redislogkit.rendering import Formatter, exception_of, nanoseconds, timestamp, trace_of
 
 #: Record, facts, attributes that differ → fields of the object; the time is in its place, and None.
 Layout: TypeAlias = Callable[[Record, Facts, Mapping[str, Any]], dict[str, Any]]
@@ -34,8 +34,14 @@ _OF_TRACES: Final = frozenset(
 )
 
 
-def compile_layout(layout: str, *, utc: bool = True, redactor: Redactor | None = None) -> Formatter:
-    """Return the formatter of a layout, one of ``plain``, ``ecs``, ``otel``.
+def compile_layout(
+    layout: str,
+    *,
+    utc: bool = True,
+    redactor: Redactor | None = None,
+    constant: Mapping[str, Any] = _NOTHING,
+) -> Formatter:
+    """Return the formatter of a layout, one of ``plain``, ``ecs``, ``otel``; ``constant`` are fields that each object has.
 
     Keys without a value are left out. NaN and infinity become null, bytes text.
     """
@@ -47,6 +53,8 @@ def compile_layout(layout: str, *, utc: bool = True, redactor: Redactor | None =
 
     def render(record: Record, facts: Facts, sequence: int) -> str:  # noqa: ARG001 - it is a Formatter
         values = fields(record, facts, record.overrides or _NOTHING)
+        if constant:
+            _add_missing(values["Resource"] if layout == "otel" else values, constant)
         if redactor is not None:
             values = redactor.value(values)
         values[time_key] = show_time(record.created)
@@ -59,6 +67,11 @@ def compile_layout(layout: str, *, utc: bool = True, redactor: Redactor | None =
     return render
 
 
+def _add_missing(values: dict[str, Any], constant: Mapping[str, Any]) -> None:
+    for name, value in constant.items():
+        values.setdefault(name, value)
+
+
 def escape_breaks(text: str) -> str:
     """Escape what JSON allows in a text and others take for the end of a line."""
     return text if text.isascii() else _BREAKS.sub(_json_escape, text)
@@ -66,11 +79,6 @@ def escape_breaks(text: str) -> str:
 
 def _json_escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
-
-
-def nanoseconds(created: float) -> str:
-    """Return seconds since the epoch in nanoseconds; text, as JSON has no whole numbers beyond 53 bits for many."""
-    return f"{round(created * 1_000_000)}000"
 
 
 def json_value(value: Any) -> Any:

@@ -18,7 +18,7 @@ from redislogkit.escaping import Multiline, apply_multiline
 from redislogkit.formatting import Field, Parsed
 from redislogkit.record import Facts, Loss, Record, encode_site, encode_thread, thread_of
 from redislogkit.redaction import Redactor
-from redislogkit.rendering import Formatter, timestamp, timestamps_of
+from redislogkit.rendering import Formatter, nanoseconds, timestamp, timestamps_of
 
 #: Record or loss, the facts of its producer, its sequence.
 Numbered: TypeAlias = tuple[Record | Loss, Facts, int]
@@ -142,7 +142,7 @@ def _json_plan(config: FormatterConfig, redactor: Redactor | None) -> _Plan:
     by = encode_thread(_MARKED_THREAD, thread_name)
     otel = config.layout == "otel"
     utc = config.utc is not False
-    show_time: Callable[[float], Any] = json_lines.nanoseconds if otel else partial(timestamp, utc=utc)
+    show_time: Callable[[float], Any] = nanoseconds if otel else partial(timestamp, utc=utc)
     value: Callable[[object], object] = redactor.value if redactor else lambda it: it
 
     def as_json(it: object) -> str:
@@ -167,7 +167,7 @@ def _json_plan(config: FormatterConfig, redactor: Redactor | None) -> _Plan:
 
     sample = render(Record(_MARKED_TIME, message, encode_site(0, "", "", "", 0, ""), by), _NOBODY, 0)
     order = sorted(marks, key=sample.find)
-    names = {"js": as_json, "cut": cut, "nanoseconds": json_lines.nanoseconds}
+    names = {"js": as_json, "cut": cut, "nanoseconds": nanoseconds}
     between = [marks[mark] for mark in order]
     return _Plan(["*cut(r, f)"], between, _begin_rounded(utc=utc), names, json_lines.escape_breaks)
 

@@ -19,13 +19,28 @@ _CACHED_SECONDS: Final = 64
 def timestamp(created: float, *, utc: bool = True) -> str | None:
     """Render seconds since the epoch as RFC 3339, with microseconds and zone; None when it is no time."""
     try:
-        second = created // 1
-        micros = round((created - second) * 1_000_000)
-        if micros == 1_000_000:
-            second, micros = second + 1, 0
+        second, micros = _microseconds(created)
         return timestamps_of(second, utc=utc) % micros
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def nanoseconds(created: float) -> str | None:
+    """Render seconds since the epoch in nanoseconds, of the microsecond that `timestamp` shows; None when it is no time.
+
+    It is text, as JSON has no whole numbers beyond 53 bits for many.
+    """
+    try:
+        second, micros = _microseconds(created)
+        return f"{int(second) * 1_000_000 + micros}000"
+    except (ValueError, OverflowError):
+        return None
+
+
+def _microseconds(created: float) -> tuple[float, int]:
+    second = created // 1
+    micros = round((created - second) * 1_000_000)
+    return (second + 1, 0) if micros == 1_000_000 else (second, micros)
 
 
 @lru_cache(_CACHED_SECONDS)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from redislogkit.errors import ServerAwayError
+from redislogkit.errors import ConfigError, ServerAwayError
 
 if TYPE_CHECKING:
     from redislogkit.config import Config
@@ -56,6 +56,30 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_config_option(parser: argparse.ArgumentParser) -> None:
     """Add the configuration as an option, for a command that has arguments of its own."""
     parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+
+
+def add_url(parser: argparse.ArgumentParser) -> None:
+    """Add what names a stream without a configuration, or another one; see `config_or_url`."""
+    parser.add_argument("--url", help="the server, instead of redis.url; no configuration is needed then")
+    parser.add_argument(
+        "--stream", metavar="NAME", help='name of the stream (default: stream.name, else "app")'
+    )
+
+
+def config_or_url(options: argparse.Namespace) -> Config:
+    """Return the configuration that the options mean. Raises ``ConfigError``."""
+    from redislogkit import config as configuration
+
+    values = {"redis.url": options.url, "stream.name": options.stream}
+    overrides = {name: value for name, value in values.items() if value is not None}
+    try:
+        if options.config is None and options.url is not None:
+            return configuration.load({}, overrides)
+        return configuration.load(options.config, overrides)
+    except ConfigError as error:
+        if options.config is None and options.url is None:
+            raise ConfigError([*error.problems, "or name the server: --url redis://host:6379/0"]) from None
+        raise
 
 
 @contextlib.contextmanager

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from redislogkit.commands import common, viewing
-from redislogkit.errors import ConfigError, ServerAwayError
+from redislogkit.errors import ServerAwayError
 
 if TYPE_CHECKING:
     from redislogkit.commands.common import Commands
-    from redislogkit.config import Config
     from redislogkit.view.filter import Filter
     from redislogkit.view.follow import Follower
     from redislogkit.view.seen import Seen
@@ -43,10 +43,7 @@ def add(commands: Commands) -> None:
         "130 interrupted; 141 the reader of the pipe has gone.",
     )
     common.add_config(parser)
-    parser.add_argument("--url", help="the server, instead of redis.url; no configuration is needed then")
-    parser.add_argument(
-        "--stream", metavar="NAME", help='name of the stream (default: stream.name, else "app")'
-    )
+    common.add_url(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
     viewing.add_filter(parser)
     viewing.add_output(parser)
@@ -59,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     from redislogkit.view.follow import Follower
     from redislogkit.view.show import show
 
-    config = _config(options)
+    config = common.config_or_url(options)
     wanted = viewing.wanted(options)
     formatter = viewing.formatter(options, config, viewing.usual_formatter(config))
     stdout = viewing.Stdout(options)
@@ -78,13 +75,18 @@ def run(options: argparse.Namespace) -> int:
                 "-f waits for it, 'redislogkit doctor' looks for the reason",
             ):
                 shown = stdout.write(map(render, _present(follower, wanted, lines)))
+                cut = follower.cut_until() if 0 < shown < lines else None
+            _say_where_it_begins(cut, wanted)
             if not shown:
                 viewing.say(
                     NAME,
                     "nothing that is wanted is in the stream; what is written is in the log files: redislogkit cat",
                 )
             return common.EXIT_OK
-        stdout.write(map(render, _begin(follower, wanted, lines, stdout)))
+        shown = stdout.write(map(render, _begin(follower, wanted, lines, stdout)))
+        if options.lines is not None and shown < lines != viewing.ALL:
+            with contextlib.suppress(ServerAwayError):
+                _say_where_it_begins(follower.cut_until(), wanted)
         follower.fetch_ahead()
         while True:
             shown = stdout.write(map(render, follower.read(_BLOCK)))
@@ -95,19 +97,13 @@ def run(options: argparse.Namespace) -> int:
         follower.close()
 
 
-def _config(options: argparse.Namespace) -> Config:
-    from redislogkit import config as configuration
-
-    values = {"redis.url": options.url, "stream.name": options.stream}
-    overrides = {name: value for name, value in values.items() if value is not None}
-    try:
-        if options.config is None and options.url is not None:
-            return configuration.load({}, overrides)
-        return configuration.load(options.config, overrides)
-    except ConfigError as error:
-        if options.config is None and options.url is None:
-            raise ConfigError([*error.problems, "or name the server: --url redis://host:6379/0"]) from None
-        raise
+def _say_where_it_begins(cut: float | None, wanted: Filter) -> None:
+    """Say it where more was asked for than the stream still has."""
+    if cut is not None and cut > (wanted.since or 0.0):
+        begin = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(cut))
+        viewing.say(
+            NAME, f"the stream goes back to {begin}; what is older is in the log files: redislogkit cat"
+        )
 
 
 def _present(follower: Follower, wanted: Filter, lines: int) -> Iterable[Seen]:

@@ -99,7 +99,9 @@ def wanted(options: argparse.Namespace) -> Filter:
             until=options.until,
         )
     except ConfigError as error:
-        raise ConfigError([f"--{problem}" for problem in error.problems]) from None
+        raise ConfigError(
+            [f"--{problem.replace('than until', 'than --until')}" for problem in error.problems]
+        ) from None
 
 
 def usual_formatter(config: Config) -> FormatterConfig:

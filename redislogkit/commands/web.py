@@ -12,6 +12,7 @@ from redislogkit.commands import common
 if TYPE_CHECKING:
     from redislogkit.commands.common import Commands
     from redislogkit.config import Config
+    from redislogkit.redaction import Redactor
 
 NAME: Final = "web"
 
@@ -29,6 +30,7 @@ def add(commands: Commands) -> None:
         examples="""
             redislogkit web
             redislogkit web log.toml --listen 127.0.0.1:9000
+            redislogkit web --url redis://logs.example.com:6379/0 --stream shop
             redislogkit web --listen 0.0.0.0:8425 --host-name logs.example.org
         """,
         exit_codes="0 or 130 ended; 2 wrong usage or configuration, or it can not listen there",
@@ -36,6 +38,7 @@ def add(commands: Commands) -> None:
         "host (another --listen than a loopback address) the page asks for a token, which stands in the link.",
     )
     common.add_config(parser)
+    common.add_url(parser)
     parser.add_argument(
         "--listen",
         metavar="HOST:PORT",
@@ -70,7 +73,6 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal."""
     import secrets
 
-    from redislogkit import config as configuration
     from redislogkit.config_values import LISTEN, RefusedError, split_listen
 
     try:
@@ -78,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     except RefusedError as error:
         print(f"--listen {error.rule}, got {options.listen!r}", file=sys.stderr)
         return common.EXIT_USAGE
-    config = configuration.load(options.config)
+    config = common.config_or_url(options)
     try:
         import starlette
         import uvicorn
@@ -91,8 +93,9 @@ def run(options: argparse.Namespace) -> int:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address[:2], family=family)
     except OSError as error:
+        why = str(error.strerror).partition(" (while")[0]  # the address again
         print(
-            f"--listen must be an address where this host can listen, got {options.listen}: {error.strerror}",
+            f"--listen must be an address where this host can listen, got {options.listen}: {why}",
             file=sys.stderr,
         )
         return common.EXIT_USAGE
@@ -118,7 +121,8 @@ def _serve(
         return StreamClient(address.resolve(config), config.stream.name)
 
     state = State(config, connect, control.ask)
-    feed = Feed(lambda report: Follower(connect, report), options.keep)
+    redactor = _redactor(config)
+    feed = Feed(lambda report: Follower(connect, report), options.keep, redactor)
     about = {
         "host": identity.host_name(),
         "stream": config.stream.name,
@@ -128,7 +132,7 @@ def _serve(
         feed,
         state,
         about,
-        Archives(config, connect),
+        Archives(config, connect, redactor),
         hosts=[socket.gethostname(), socket.getfqdn(), *options.host_name],
         token=token,
         closing=lambda: server.should_exit,
@@ -145,6 +149,15 @@ def _serve(
     finally:
         state.close()
     return common.EXIT_OK if server.started else common.EXIT_USAGE
+
+
+def _redactor(config: Config) -> Redactor | None:
+    """Return what takes out all that any writer takes out: the page has more readers than their files."""
+    from redislogkit.redaction import Redactor
+
+    used = [writer.formatter for writer in config.writers.values() if writer.formatter.redact]
+    rules = list(dict.fromkeys(rule for one in used for rule in one.redact))
+    return Redactor(rules, used[0].redact_with) if used else None
 
 
 def _is_loopback(listener: socket.socket) -> bool:

@@ -19,6 +19,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from redislogkit.spool.header import CAUSES
 from redislogkit.stream.client import Overview
 
 Status = Mapping[str, Any]
@@ -108,11 +109,17 @@ def _of_shipper(status: Status) -> Iterator[Metric]:
     shipper: Status = next((child for child in status["children"] if child["kind"] == "shipper"), {})
     dropped: Mapping[str, int] = status.get("dropped") or {}
     shipped = shipper.get("shipped")
+    if shipped is not None:  # from the beginning on: `increase()` does not see how a series begins
+        dropped = {**dict.fromkeys(CAUSES, 0), **dropped}
     emitted = None if shipped is None else shipped + sum(dropped.values())
     yield _counter(
         "records_emitted", "Records that have left the spools of this host: shipped or dropped.", emitted
     )
-    yield _counter("records_shipped", "Records that this host has put into the stream.", shipped)
+    yield _counter(
+        "records_shipped",
+        "Records that this host has put into the stream, notices of losses included.",
+        shipped,
+    )
     yield _family(
         CounterMetricFamily,
         "records_dropped",
@@ -135,6 +142,17 @@ def _of_writers(writers: Sequence[Status]) -> Iterator[Metric]:
         ("writer",),
         (((writer["name"],), writer.get("last_write")) for writer in writers),
     )
+    yield _family(
+        CounterMetricFamily,
+        "records_skipped",
+        "Records that a writer of terminals has not shown, by cause.",
+        ("writer", "cause"),
+        (
+            ((writer["name"], cause), number)
+            for writer in writers
+            for cause, number in (writer.get("skipped") or {}).items()
+        ),
+    )
     latency = HistogramMetricFamily(
         "redislogkit_latency_seconds",
         "Age of the newest record of each reading when it was written.",
@@ -150,6 +168,11 @@ def _of_writers(writers: Sequence[Status]) -> Iterator[Metric]:
 def _of_stream(stream: Overview) -> Iterator[Metric]:
     yield _gauge(
         "stream_entries", "Entries in the stream now; each carries many records.", float(stream.entries)
+    )
+    yield _counter(
+        "stream_overflow",
+        "Records that were dropped from a full stream without writers.",
+        float(stream.overflow),
     )
     for name, text, value in (
         ("lag_records", "Records in the stream that the writer has not written.", stream.behind),

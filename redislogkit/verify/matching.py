@@ -162,7 +162,7 @@ def match(parts: Sequence[Part], listed: Callable[[], list[LogFile]]) -> tuple[l
 def match_by_place(parts: Sequence[Part], files: Sequence[LogFile], left: list[LogFile]) -> None:
     """Give those ``parts`` that have no file one of ``left`` that stands between their neighbours' in ``files``.
 
-    Nothing in it is as it was written, but it has about the size. Raises what `LogFile.open` does.
+    Nothing in it is as it was written, but it has about the size, or can not be read. Raises what `LogFile.open` does.
     """
     places = {file.path: place for place, file in enumerate(files)}
     bounds = [places.get(part.file.path, -1) if part.file else -1 for part in parts]
@@ -174,7 +174,7 @@ def match_by_place(parts: Sequence[Part], files: Sequence[LogFile], left: list[L
         for file in [file for file in left if low < places.get(file.path, -1) < high]:
             comparison = _compare(file, part)
             written = part.size
-            if written / 2 <= comparison.size <= written * 2:
+            if comparison.error or written / 2 <= comparison.size <= written * 2:
                 _take(part, file, comparison, left)
                 bounds[number] = places[file.path]
                 break

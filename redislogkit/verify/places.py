@@ -39,16 +39,26 @@ class Place(NamedTuple):
             return [*(item.path for item in archive.list_archives(self.writer)), self.writer.path]
         return []
 
+    def left_behind(self) -> list[str]:
+        """Files of the paths that the writer had before, and those whose names begin like theirs."""
+        found: list[str] = []
+        for path in index.known_paths(self.index_folder):
+            if path != self.writer.path:
+                with contextlib.suppress(FileNotFoundError):
+                    found += sorted(archive.similar(path))
+        return found
+
     def similar_paths(self, own: Iterable[str]) -> list[str]:
-        """Files that were given, or whose names begin like the log file's: somebody may have renamed one."""
+        """Files that were given, that were left behind, or whose names begin like the log file's: somebody may have renamed one."""
+        more = [*self.given, *self.left_behind()]
         folder, base = os.path.split(self.writer.path)
         with contextlib.suppress(FileNotFoundError):
             names = (
                 os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.startswith(base)
             )
             similar = [path for path in names if not any(_belongs(path, other) for other in self.others)]
-            return [path for path in dict.fromkeys([*similar, *self.given]) if path not in own]
-        return self.given
+            return [path for path in dict.fromkeys([*similar, *more]) if path not in own]
+        return more
 
     def journals(self) -> tuple[object, ...]:
         """Something that is equal as long as nothing is written."""

@@ -224,7 +224,8 @@ class _Verification:
         archives = [file for file in self._own if file.path != writer.path]
         total = sum(file.size for file in archives)
         # Where somebody else rotates, he deletes as well.
-        rotated = any(part.file and part.file.path != writer.path for part in self._parts)
+        moved = {writer.path, *self._place.left_behind()}
+        rotated = any(part.file and part.file.path not in moved for part in self._parts)
         foreign = rotated and not writer.max_bytes and writer.when is None
         there = len(archives) + self._rotation_was_interrupted()
         for part in self._parts:

@@ -12,6 +12,7 @@ fetched is packed as it was in the stream, and unpacked, filtered and shown when
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -194,6 +195,17 @@ class Follower:
         """Return the id of the newest entry, for `read_to`. Raises ``ServerAwayError``."""
         self._newest = self._ready().newest_id()
         return self._newest
+
+    def cut_until(self) -> float | None:
+        """Return when the oldest entry was added, seconds since the epoch, where older ones are gone; None: none are.
+
+        Raises ``ServerAwayError``.
+        """
+        for entry_id, fields in self._ready().look("0-0", 1):
+            with contextlib.suppress(CorruptDataError):
+                there = sum(len(items) for _, _, items in entries.decode(entry_id, fields))
+                return _key(entry_id.decode())[0] / 1000 if entries.total(fields) > there else None
+        return None
 
     def close(self) -> None:
         """Close the connection."""

@@ -293,7 +293,8 @@ _PROBES: Final = (
 
 class _JsonParser:
     def __init__(self, config: FormatterConfig) -> None:
-        render = formatting.build(config)
+        # What each line has besides is read as if it were an extra.
+        render = formatting.build(replace(config, fields={}))
         trees = [json.loads(render(probe, _PROBE_FACTS, 70_004)) for probe in _PROBES]
         self._paths: dict[tuple[str, ...], tuple[str, Callable[[Any], Any]]] = {}
         self._extras: tuple[str, ...] | None = None

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from redislogkit.config import Config, FileWriterConfig
+from redislogkit.redaction import Redactor
 from redislogkit.stream.client import StreamClient
 from redislogkit.view import parsing
 from redislogkit.view.filter import Filter
 from redislogkit.view.whole import Line, Whole
-from redislogkit.web.rows import row
+from redislogkit.web.rows import row, without_secrets
 
 #: Rows of one search.
 MOST: Final = 5_000
@@ -29,10 +30,12 @@ class Found(NamedTuple):
 
 
 class Archives:
-    """The file writers of ``config``; ``connect`` makes a client of the stream."""
+    """The file writers of ``config``; ``connect`` makes a client of the stream. ``redactor`` as that of the feed."""
 
-    def __init__(self, config: Config, connect: Callable[[], StreamClient]) -> None:
-        self._config, self._connect = config, connect
+    def __init__(
+        self, config: Config, connect: Callable[[], StreamClient], redactor: Redactor | None = None
+    ) -> None:
+        self._config, self._connect, self._redactor = config, connect, redactor
         files = [
             (writer.level, len(writer.loggers), name)
             for name, writer in config.writers.items()
@@ -58,10 +61,17 @@ class Archives:
             whole.close()
         if whole.not_understood:
             reports.append(f"{whole.not_understood} lines are left out: they are none of this format")
-        first = number - len(lines)
+        shown = [one for one in map(self._clean, lines) if one.seen is None or wanted.matches(one.seen)]
+        first = number - len(shown)
         return Found(
-            [_row(first + index, line) for index, line in enumerate(lines)], len(lines) == MOST, reports
+            [_row(first + index, line) for index, line in enumerate(shown)], len(lines) == MOST, reports
         )
+
+    def _clean(self, line: Line) -> Line:
+        if self._redactor is None:
+            return line
+        seen = None if line.seen is None else without_secrets(line.seen, self._redactor)
+        return line._replace(text=self._redactor.text(line.text), seen=seen)
 
 
 def _row(number: int, line: Line) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
 from redislogkit.errors import RedislogkitError, StreamError
+from redislogkit.redaction import Redactor
 from redislogkit.view.filter import Filter
 from redislogkit.view.seen import Seen
-from redislogkit.web.rows import row, size
+from redislogkit.web.rows import row, size, without_secrets
 
 #: Seconds of which it is kept how many records came.
 REMEMBERED: Final = 600
@@ -95,9 +96,17 @@ class Batch(NamedTuple):
 
 
 class Feed:
-    """Keeps the newest ``keep`` records. `start` follows ``source`` in a thread, until `close`."""
+    """Keeps the newest ``keep`` records. `start` follows ``source`` in a thread, until `close`.
 
-    def __init__(self, source: Callable[[Callable[[str], None]], Source], keep: int) -> None:
+    What ``redactor`` takes out is not kept, and can not be searched for.
+    """
+
+    def __init__(
+        self,
+        source: Callable[[Callable[[str], None]], Source],
+        keep: int,
+        redactor: Redactor | None = None,
+    ) -> None:
         self.name = os.urandom(8).hex()
         """Another one after a restart: its numbers begin anew."""
         self.reports: deque[tuple[float, str]] = deque(maxlen=_MOST_REPORTS)
@@ -106,6 +115,7 @@ class Feed:
         """Why it follows the stream no more."""
         self._source = source(self._report)
         self._keep = keep
+        self._redactor = redactor
         self._lock = threading.Lock()
         self._ring: deque[Seen] = deque()
         self._bytes = 0
@@ -152,9 +162,10 @@ class Feed:
     def add(self, found: Iterable[Seen], *, old: bool = False) -> None:
         """Take records; ``old`` ones have come before anybody looked, and count when they were logged."""
         now = time.time()
+        clean = [without_secrets(seen, self._redactor) for seen in found]
         with self._lock:
             before = self._last
-            for seen in found:
+            for seen in clean:
                 self._last += 1
                 self._ring.append(seen)
                 self._bytes += size(seen)

@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from redislogkit.record import site_of, thread_of
+from redislogkit.redaction import Redactor
 from redislogkit.view.seen import Seen
 
 #: Characters of a text that go into the page; the log files have the rest.
@@ -66,6 +69,20 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return _cut(repr(value))
+
+
+def without_secrets(seen: Seen, redactor: Redactor | None) -> Seen:
+    """Return the record without what the rules find in its texts and extras."""
+    if redactor is None:
+        return seen
+    record = seen.record
+    changed: dict[str, Any] = {"message": redactor.text(record.message)}
+    for name in ("exc_text", "stack_info", "text"):
+        if value := getattr(record, name):
+            changed[name] = redactor.text(value)
+    if record.extra:
+        changed["extra"] = redactor.value(record.extra)
+    return seen._replace(record=msgspec.structs.replace(record, **changed))
 
 
 def size(seen: Seen) -> int:

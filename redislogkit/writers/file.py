@@ -116,6 +116,8 @@ class FileDestination:
         if mark is not None and mark[:2] == self._identity and mark.offset > self._offset:
             self._report(f"{self._path} was cut to {self._offset} bytes, {mark.offset} were written")
         told = self._index.take_up(mark.indexed if mark else Position(0, 0)) if self._index else []
+        if self._index:
+            self._index.note_path(self._path)
         indexed = [Intent(*one) for one in told]
         announced = [intent for intent in checkpoint.intents if intent.chunk.spans]
         if retract:
@@ -159,7 +161,20 @@ class FileDestination:
             os.unlink(path)
 
     def _locate(self, intent: Intent) -> str | None:
-        return archive.locate(self._path, Identity(intent.device, intent.inode))
+        identity = Identity(intent.device, intent.inode)
+        found = archive.locate(self._path, identity)
+        for path in self._former_paths() if found is None else ():
+            with contextlib.suppress(OSError):
+                found = found or archive.locate(path, identity)
+        return found
+
+    def _former_paths(self) -> list[str]:
+        """Paths that the configuration named before."""
+        if self._index is None:
+            return []
+        with contextlib.suppress(OSError):
+            return [path for path in self._index.known_paths() if path != self._path]
+        return []
 
     def _own(self) -> None:
         """Have the folder and the lock; both may have been removed since."""
@@ -398,7 +413,11 @@ class FileDestination:
     def _forget_old_indexes(self) -> None:
         if self._index:
             with contextlib.suppress(OSError):
-                self._index.keep(len(archive.similar(self._path)) + _INDEXES_TO_SPARE)
+                files = archive.similar(self._path)
+                for path in self._former_paths():
+                    with contextlib.suppress(FileNotFoundError):
+                        files |= archive.similar(path)
+                self._index.keep(len(files) + _INDEXES_TO_SPARE)
 
     # -- the rest of the seam -------------------------------------------------------------------
 

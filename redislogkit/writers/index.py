@@ -6,6 +6,9 @@ noted when its bytes are in the file, and the checkpoint says how far the index 
 behind that is cut off at the next start, and noted again from the checkpoint's own announcements. A full disk is
 waited for, as the checkpoint would have to wait, too. Otherwise the index is for proof only: where it can not be kept,
 that is reported once and writing goes on.
+
+A writer that is given another path leaves its files where they are. The paths that it has had are kept beside the index,
+so that these files are found.
 """
 
 from __future__ import annotations
@@ -23,9 +26,12 @@ from redislogkit import journal
 from redislogkit.writers.chunk import Chunk, Span
 
 _NAME: Final = re.compile(r"(\d{8})\.index")
+_PATHS: Final = "paths"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 #: Producers that have a number at a time; beyond that the numbers begin anew.
 _MOST_NUMBERED: Final = 4096
+#: Paths that are remembered; one may have the name of a host or a day in it.
+_MOST_PATHS: Final = 32
 #: Most bytes that the first frame of an index file takes.
 LONGEST_HEAD: Final = 27
 
@@ -118,6 +124,23 @@ class Index:
         os.ftruncate(self._fd, whole)
         self._position = Position(_number(path), whole)
 
+    def known_paths(self) -> list[str]:
+        """Return what `known_paths` does."""
+        return known_paths(self._folder)
+
+    def note_path(self, path: str) -> None:
+        """Remember the path of the live file, before anything is written there."""
+        with self._failures_reported():
+            before = known_paths(self._folder)
+            if before[-1:] == [path]:
+                return
+            os.makedirs(self._folder, 0o700, exist_ok=True)
+            paths = [*(other for other in before if other != path), path][-_MOST_PATHS:]
+            target = os.path.join(self._folder, _PATHS)
+            with open(target + ".new", "wb", opener=_private) as file:
+                file.write(journal.frame([os.fsencode(each) for each in paths]))
+            os.rename(target + ".new", target)
+
     def begin(self, device: int, inode: int) -> None:
         """Note that writing goes on in another log file; nothing changes where it is the same."""
         if self._about != (device, inode):
@@ -195,6 +218,25 @@ class Index:
 def folder(stream_dir: str, writer: str) -> str:
     """Return where the index of a writer is kept."""
     return os.path.join(stream_dir, "index", writer)
+
+
+def known_paths(path: str) -> list[str]:
+    """Return the paths of the live file of the writer with the index folder ``path``, the present one last.
+
+    Empty where they are not known. Raises ``OSError``.
+    """
+    try:
+        with open(os.path.join(path, _PATHS), "rb") as file:
+            found = journal.read_frame(file.read(), 0)
+    except FileNotFoundError:
+        return []
+    with contextlib.suppress(msgspec.ValidationError):
+        return [os.fsdecode(each) for each in msgspec.convert(found[0] if found else [], list[bytes])]
+    return []
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def index_files(path: str) -> list[str]:

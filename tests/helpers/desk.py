@@ -65,6 +65,7 @@ class Desk:
             made.append(record(item, self.moment, **values) if isinstance(item, str) else item)
         one = entry(f"{int(self.moment * 1000)}-{self.sequence}", self.sequence + 1, made, facts)
         self.sequence += len(items)
+        one[1][b"t"] = b"%d" % self.sequence
         self.server.entries.append(one)
         self.unwritten.append(one)
 

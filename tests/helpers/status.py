@@ -39,7 +39,7 @@ _STATUS: Final[dict[str, Any]] = {
         {
             "name": "console", "kind": "writer", "pid": None, "state": "set aside", "since": 1_700_000_400.0,
             "restarts": 11, "next_start": 1_700_000_600.0, "last_exit": "exit code 78", "error": "no terminal",
-            "type": "tty",
+            "type": "tty", "skipped": {"gone": 5},
         },
     ],
 }  # fmt: skip

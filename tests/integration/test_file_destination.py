@@ -537,6 +537,24 @@ def test_a_torn_write_is_cut_off_also_where_the_file_was_renamed_meanwhile(log, 
     assert log.checkpoint.mark.inode == log.path.stat().st_ino
 
 
+@pytest.mark.parametrize("length", [len("one\ntwo\nthr"), len("one\ntwo\nthree\n")])
+def test_a_write_in_doubt_is_settled_in_its_file_when_the_path_is_another_one(log, length):
+    log.open()
+    log.log("one")
+    items = log.items("two", "three")
+    log.lost_checkpoint(items)
+    log.close()
+    old, whole = log.path, length == log.path.stat().st_size
+    with old.open("r+b") as file:
+        file.truncate(length)
+    log.path = log.folder / "new/app.log"
+    log.config = filewriter.config(log.path)
+    log.again()
+    log.write([*items, *log.items("four")])
+    assert old.read_text() == ("one\ntwo\nthree\n" if whole else "one\n")
+    assert log.text() == ("four\n" if whole else "two\nthree\nfour\n")
+
+
 def test_a_file_that_was_copied_and_cut_goes_on_from_its_beginning(log):
     log.open()
     log.log("one", "two")

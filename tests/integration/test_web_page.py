@@ -297,8 +297,8 @@ class Archived:
         assert name == "app"
         assert before < time.time()
         night = [
-            seen(1, "order lost", 40, created=before - 40_000),
-            seen(2, "order kept", 20, created=before - 39_000),
+            seen(1, "order lost", 40, created=before - 100_000),
+            seen(2, "order kept", 20, created=before - 99_000),
         ]
         found = [each for each in night if wanted.matches(each)]
         return Found([row(number - len(found) + index, each) for index, each in enumerate(found)], False, [])
@@ -313,9 +313,50 @@ def test_the_log_files_are_searched_for_what_is_not_kept(show):
     shown(browser, 2)
     assert browser.run("page.shown.map(row => row.m)") == ["order lost", "order of today"]
     assert browser.run("document.getElementById('older').textContent") == "the files of app have no more"
+    # They are not of today, and say so.
+    browser.wait(
+        "[...document.querySelectorAll('#space .time')].map(one => one.textContent.length).sort().join() === '12,18'"
+    )
     browser.press("x")
     shown(browser, 1)
     browser.wait("document.querySelectorAll('#older button').length === 2")
+    # By keys alone.
+    browser.press("o", "Enter")
+    shown(browser, 3)
+
+
+def test_what_is_typed_quickly_into_several_fields_counts(show):
+    browser, _ = show([seen(n, f"record {n}", 20, f"shop.m{n % 2}", extra={"n": n % 3}) for n in range(12)])
+    shown(browser, 12)
+    browser.run(
+        "for (const [id, text] of [['logger', 'shop.m1'], ['field', 'n=2']])"
+        " { $(id).value = text; $(id).dispatchEvent(new Event('input')); }"
+    )
+    browser.wait("filter.field === 'n=2' && filter.logger === 'shop.m1' && $('logger').value === 'shop.m1'")
+    shown(browser, 2)
+
+
+def test_a_banner_that_takes_room_leaves_the_list_at_its_end(show):
+    browser, page = show([seen(number, f"record {number}") for number in range(1, 200)])
+    shown(browser, 199)
+    browser.wait("isAtEnd()")
+    # In this order a browser tells of them: it has scrolled, and the list has become smaller.
+    browser.run("say('two\\nlines ' + 'of text '.repeat(80)); onScroll()")
+    assert browser.run("page.follow")
+    browser.wait("isAtEnd()")
+    page.log("comes after it")
+    shown(browser, 200)
+    browser.wait("isAtEnd()")
+    browser.run("$('list').scrollTop -= 300")
+    browser.wait("!page.follow")
+
+
+def test_who_goes_to_the_newest_while_older_ones_are_fetched_stays_there(show):
+    browser, _ = show([seen(number, f"record {number}") for number in range(1, 30_001)])
+    browser.wait("page.dense.length > 0 && !page.fetching && page.more")
+    browser.run("(async () => { const walked = toOldest(); toNewest(); await walked; return true })()")
+    browser.wait("!page.fetching")
+    assert browser.run("page.follow && isAtEnd() && page.selected !== page.shown[0]")
 
 
 def test_it_says_so_when_nobody_answers_and_goes_on_when_somebody_does(show):

@@ -207,6 +207,7 @@ def test_none_in_a_mapping_is_a_key_that_is_not_given():
         ("writers.app.loggers", ["my.app", "!my.app.noise"], ("my.app", "!my.app.noise")),
         ("writers.tty.loggers", (), ()),
         ("formatters.plain.optional_fields", ["a", "b"], ("a", "b")),
+        ("formatters.json.fields", {"a": True, "b": {"c": {"d": 1}}}, {"a": True, "b.c.d": 1}),
         ("stream.name", "a.b_c-9", "a.b_c-9"),
         ("redis.url", "rediss://u:p%40@h:1/0?ssl_ca_certs=/x", "rediss://u:p%40@h:1/0?ssl_ca_certs=/x"),
         ("redis.url", "unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
@@ -443,6 +444,9 @@ def test_the_error_shows_all_problems_and_can_be_pickled(toml):
         ("loggers", ["root"], "must be a table, got a list"),
         ("formatters.f", "text", "must be a table"),
         ("formatters.f.type", "jsn", "did you mean 'json'?"),
+        ("formatters.f.fields", {"a": 1}, 'has no effect with type = "text"'),
+        ("formatters.json.fields", {"a": {"b": [1]}}, "must be a table of texts, numbers and booleans"),
+        ("formatters.json.fields", "a", "must be a table of texts, numbers and booleans"),
         ("formatters.f.format", 5, "must be text, got 5"),
         (
             "formatters.f.format",

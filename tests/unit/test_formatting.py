@@ -17,7 +17,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from redislogkit import escaping, formatting, json_lines, rendering
+from redislogkit import escaping, formatting, json_lines, lines, rendering
 from redislogkit.config import FormatterConfig
 from redislogkit.errors import ConfigError
 from redislogkit.record import Loss, Record
@@ -187,7 +187,11 @@ def test_a_format_that_never_fits_leaves_level_name_and_message(style, fmt):
 def test_a_time_that_is_none_costs_no_record(created):
     carried = changed(make_record(), created=created)
     assert "INFO my.app hello" in line("%(asctime)s %(message)s", carried)
-    assert json.loads(json_lines.compile_layout("plain")(carried, FACTS, 1))["timestamp"] is None
+    for layout, key in json_lines.TIME_KEYS.items():
+        config = FormatterConfig(type="json", layout=layout)  # type: ignore[arg-type]
+        (text,) = lines.build(config, "keep")([(carried, FACTS, 1)])
+        assert layout == "otel" or json.loads(text)[key] is None
+        assert json.loads(text)["Body" if layout == "otel" else "message"] == "hello"
 
 
 def test_a_line_can_always_be_encoded():
@@ -338,6 +342,11 @@ def test_timestamps_are_those_of_datetime(created):
     except ValueError:
         expected = None
     assert rendering.timestamp(created) == expected
+    # Whatever a float rounds to: each layout has the same microsecond.
+    assert (
+        expected is None
+        or f"{rendering.nanoseconds(created):>19}"[-9:-3].replace(" ", "0") == expected[20:26]
+    )
 
 
 # --- the loss ledger ---------------------------------------------------------------------------------------
@@ -400,10 +409,10 @@ def test_escapes_are_readable():
 @settings(max_examples=200)
 @given(nasty)
 def test_an_indented_record_has_one_line_that_starts_at_the_margin(text):
-    lines = escaping.apply_multiline(text, "indent").splitlines()
-    assert all(later.startswith("    ") for later in lines[1:])
-    assert [entry.removeprefix("    ") for entry in lines[1:]] == text.splitlines()[1:]
-    assert (lines or [""])[0] == (text.splitlines() or [""])[0]
+    shown = escaping.apply_multiline(text, "indent").splitlines()
+    assert all(later.startswith("    ") for later in shown[1:])
+    assert [entry.removeprefix("    ") for entry in shown[1:]] == text.splitlines()[1:]
+    assert (shown or [""])[0] == (text.splitlines() or [""])[0]
 
 
 @given(nasty)
@@ -481,6 +490,18 @@ def test_only_the_values_that_a_format_names_are_built(monkeypatch):
 def laid_out(layout: Any, record: logging.LogRecord, **settings: Any) -> Any:
     formatter = formatting.build(FormatterConfig(type="json", layout=layout, **settings))
     return json.loads(formatter(through_the_stream(record), FACTS, 7))
+
+
+@pytest.mark.parametrize("layout", ["plain", "ecs", "otel"])
+def test_what_each_object_has_besides_never_hides_what_the_record_says(layout):
+    constant = {"service.name": "shop", "host.name": "fake", "level": "fake", "log.level": "fake", "order": 1}
+    record = make_log_record(order=4)
+    before = laid_out(layout, record)
+    found = laid_out(layout, record, fields=constant)
+    place, known = (found["Resource"], before["Resource"]) if layout == "otel" else (found, before)
+    assert place["service.name"] == "shop"
+    assert place.items() >= known.items()
+    assert place.keys() - known.keys() == constant.keys() - known.keys()
 
 
 def full_record() -> logging.LogRecord:

@@ -152,6 +152,21 @@ def test_another_failure_is_reported_once_and_stops_nothing(index, reports, monk
     assert "verify will miss it" in reports[0]
 
 
+def test_the_paths_of_the_log_file_are_remembered_the_present_one_last(index, tmp_path, reports):
+    folder = str(tmp_path / "index")
+    assert module.known_paths(folder) == []
+    for path in ("/a.log", "/b\udcff.log", "/a.log", "/a.log"):
+        index.note_path(path)
+    assert module.known_paths(folder) == index.known_paths() == ["/b\udcff.log", "/a.log"]
+    for number in range(100):
+        index.note_path(f"/{number}.log")
+    assert index.known_paths() == [f"/{number}.log" for number in range(68, 100)]
+    for damaged in (b"", journal.frame(7), journal.frame([7])):
+        (tmp_path / "index/paths").write_bytes(damaged)
+        assert index.known_paths() == []
+    assert reports == []
+
+
 def test_a_folder_that_can_not_be_made_is_reported_and_stops_nothing(tmp_path, reports):
     (tmp_path / "index").write_text("a file")
     index = Index(str(tmp_path / "index"), reports.append)

@@ -93,7 +93,8 @@ def test_lines_rendered_at_once_equal_those_rendered_one_by_one(
     utc=st.sampled_from([None, True, False]),
 )
 def test_json_rendered_at_once_equals_json_rendered_one_by_one(items, mode, layout, redact, utc):
-    config = FormatterConfig(type="json", layout=layout, redact=redact, utc=utc)
+    fields = {"service.name": "shop", "user": 7} if utc else {}
+    config = FormatterConfig(type="json", layout=layout, redact=redact, utc=utc, fields=fields)
     rendered = lines.build(config, mode)(items)
     assert rendered == one_by_one(config, mode, items)
     for line in rendered:

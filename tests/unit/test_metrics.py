@@ -19,6 +19,7 @@ from prometheus_client.samples import Sample
 from redislogkit.errors import ConfigError, ServerAwayError
 from redislogkit.metrics.families import families
 from redislogkit.metrics.server import Collector, Server
+from redislogkit.spool.header import CAUSES
 from tests.helpers import status as examples
 from tests.helpers.scripts import ROOT
 from tests.helpers.waiting import wait_until
@@ -95,6 +96,8 @@ def test_a_scrape_has_every_figure(scrape):
         ("records_dropped_total", ("spool_full",)): 7,
         ("records_dropped_total", ("shed",)): 3,
         ("records_rejected_total", ("app",)): 2,
+        ("records_skipped_total", ("gone", "console")): 5,
+        ("stream_overflow_total", ()): 0,
         ("rotations_total", ("app",)): 6,
         ("lag_records", ("app",)): 0,
         ("lag_records", ("console@web1",)): 1_000,
@@ -117,6 +120,12 @@ def test_a_scrape_has_every_figure(scrape):
     build = next(sample for sample in samples(scrape().text()) if sample.name == "redislogkit_build_info")
     assert build.labels["version"] == "0.1.0"
     assert build.value == 1
+
+
+def test_a_cause_has_its_series_before_anything_is_dropped():
+    status = {**examples.status(), "dropped": {}}
+    (family,) = (each for each in families(status, None, "1") if each.name == "redislogkit_records_dropped")
+    assert {sample.labels["cause"]: sample.value for sample in family.samples} == dict.fromkeys(CAUSES, 0)
 
 
 def test_names_and_texts_follow_the_conventions():

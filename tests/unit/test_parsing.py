@@ -221,6 +221,11 @@ def test_any_layout_of_json_is_read_back(render, monkeypatch):
     }  # fmt: skip
 
 
+def test_what_each_line_has_besides_can_be_asked_for_like_an_extra():
+    values = parsed(FormatterConfig(type="json", fields={"service": "shop", "n": 9}))
+    assert (values["service"], values["n"]) == ("shop", 3)
+
+
 @pytest.mark.parametrize("layout", ["plain", "ecs", "otel"])
 def test_every_layout_of_ours_is_read_back(layout):
     values = parsed(FormatterConfig(type="json", layout=layout))

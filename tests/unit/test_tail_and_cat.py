@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,6 +171,28 @@ def test_where_nothing_is_in_the_stream_the_way_to_the_files_is_told(session, ca
     session.desk()
     assert run("tail") == 0
     assert "redislogkit cat" in capsys.readouterr().err
+
+
+def test_where_more_is_asked_for_than_the_stream_has_it_says_how_far_that_goes_back(session, capsys):
+    desk = session.desk()
+    for number in range(10):
+        desk.ship(f"m{number}")
+    asked = (["-n", 8], ["-n", "all"], ["--since", f"@{START}"], ["--grep", "m9"])
+    for arguments in asked:
+        assert run("tail", *arguments) == 0
+        assert capsys.readouterr().err == ""
+    del desk.server.entries[:4]
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(START + 5))
+    for arguments in asked:
+        assert run("tail", *arguments) == 0
+        assert capsys.readouterr().err == (
+            f"tail: the stream goes back to {since}; what is older is in the log files: redislogkit cat\n"
+        )
+    for arguments in (["-n", 6], ["--since", f"@{START + 6}"]):
+        assert run("tail", *arguments) == 0
+        assert capsys.readouterr().err == ""
+    assert run("tail", "-f", "-n", 8, "--until", "2026-11-23T00:00:00Z") == 0
+    assert capsys.readouterr().err.count("goes back") == 1
 
 
 def test_following_goes_on_until_the_time_is_over_also_when_the_server_comes_later(session, capsys):

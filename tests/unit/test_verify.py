@@ -31,7 +31,7 @@ class Log:
     def __init__(self, tmp_path: Path, **settings: Any) -> None:
         self.path = tmp_path / "logs" / "app.log"
         self.path.parent.mkdir()
-        self.tree = {
+        self.tree: dict[str, Any] = {
             "state_dir": str(tmp_path / "state"),
             "writers": {"app": {"type": "file", "path": str(self.path), "max_bytes": 100, **settings}},
         }
@@ -205,6 +205,38 @@ def test_a_file_that_was_renamed_from_outside_is_found(log):
     assert log.verify().complete
 
 
+def moved(log: Log, path: Path) -> Log:
+    """The writer is given another path, and goes on there."""
+    log.index.note_path(str(log.path))
+    log.path = path
+    path.parent.mkdir(exist_ok=True)
+    log.index.note_path(str(path))
+    log.tree["writers"]["app"]["path"] = str(path)
+    log.config = configuration.load(log.tree)
+    log.begin()
+    log.chunk(2)
+    return log
+
+
+@pytest.mark.parametrize("name", ["logs/other.log", "elsewhere/app.log"])
+def test_files_that_were_left_behind_under_another_path_are_found(log, tmp_path, name):
+    compressed(log.backup(1), gzip.compress, ".gz")
+    result = moved(log, tmp_path / name).verify()
+    assert (result.faults, result.records, len(result.files)) == ([], 12, 4)
+
+
+def test_of_files_that_were_left_behind_one_that_is_gone_or_changed_is_named(tmp_path):
+    log = Log(tmp_path, max_bytes=0)
+    log.chunk(5)
+    old = log.path
+    moved(log, tmp_path / "other.log")
+    old.write_bytes(old.read_bytes().replace(b"line 3", b"line x"))
+    fault = log.fault()
+    assert (fault.kind, fault.path, fault.records) == ("damaged", str(old), abcd(1, 5))
+    old.unlink()
+    assert (log.fault().kind, log.fault().records) == ("missing", abcd(1, 5))
+
+
 def test_nothing_written_yet_is_complete(tmp_path):
     config = configuration.load(
         {"state_dir": str(tmp_path), "writers": {"app": {"type": "file", "path": str(tmp_path / "l")}}}
@@ -283,6 +315,17 @@ def test_a_gzip_file_that_was_cut_off_is_damaged(log):
     path.write_bytes(path.read_bytes()[:-12])
     kinds = {(fault.kind, fault.path) for fault in log.verify().faults}
     assert ("damaged", str(path)) in kinds
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda data: b"no gzip at all"], ids=["cut off", "nonsense"])
+def test_an_archive_of_which_nothing_can_be_read_is_damaged_and_not_gone(log, pack):
+    path = compressed(log.backup(1), pack, ".gz")
+    path.write_bytes(path.read_bytes()[:14])
+    result = log.verify()
+    assert "can not be read behind byte" in result.faults[0].text
+    assert {fault.path for fault in result.faults} == {str(path)}
+    assert [fault.records for fault in result.faults if fault.records] == [abcd(6, 9)]
+    assert result.notes == []
 
 
 def test_every_flipped_byte_of_a_gzip_file_is_seen(log):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from redislogkit.web.feed import Feed
 from redislogkit.web.guard import Guard
 from redislogkit.web.rows import LONGEST, plain, row
 from redislogkit.web.state import State
+from tests.helpers.desk import START, Desk
 from tests.helpers.page import FakeSource, busy_state, seen
 from tests.helpers.waiting import wait_until
 
@@ -330,6 +332,39 @@ def test_files_are_searched_where_there_are_some():
     assert "the format of writer 'all'" in refused(application, "writer=all&time=1&level=ERROR")
 
 
+def test_what_any_writer_takes_out_is_not_in_the_page_and_can_not_be_searched_for(tmp_path):
+    desk = Desk(tmp_path)
+    desk.tree["formatters"] = {"clean": {"type": "json", "redact": ["password"], "redact_with": "-"}}
+    desk.tree["writers"]["hook"] = {"type": "custom", "target": "builtins:print", "formatter": "clean"}
+    config = configuration.load(desk.tree)
+    assert command._redactor(desk.config) is None
+    redactor = command._redactor(config)
+    rich: dict[str, Any] = {
+        "extra": {"a": {"token": "hush"}, "n": 1},
+        "exc_text": "password=hush",
+        "stack_info": "pwd=hush",
+    }
+    made = Feed(lambda report: FakeSource([]), 10, redactor)
+    made.add([seen(1, "password=hush"), seen(2, "all is well", **rich)])
+    assert "hush" not in json.dumps(made.behind(0, 10, 10).rows)
+    assert made.before(3, Filter.of(now=0.0, grep="hush"), 10) == ([], False)
+    (one,) = made.before(3, Filter.of(now=0.0, fields=["n=1"]), 10)[0]
+    assert (one["e"], one["x"], one["k"]) == ({"a": {"token": "-"}, "n": 1}, "password=-", "pwd=-")
+
+    desk.ship("password=hush in the file")
+    desk.write()
+    desk.ship("password=hush in the stream")
+    archives = Archives(config, desk.server.connect, redactor)  # type: ignore[arg-type]
+    search = partial(archives.search, "app", number=0, before=START + 60)
+    assert [each["m"] for each in search(EVERYTHING).rows] == [
+        "password=- in the file",
+        "password=- in the stream",
+    ]
+    assert search(Filter.of(now=0.0, grep="hush")).rows == []
+    assert len(search(Filter.of(now=0.0, grep="in the")).rows) == 2
+    desk.close()
+
+
 def test_events_begin_where_the_page_has_stopped(monkeypatch):
     monkeypatch.setattr(app, "_IDLE", 0.01)
     rounds = iter([False, True])
@@ -415,6 +450,30 @@ def test_wrong_usage_is_explained(tmp_path, capsys, arguments, said):
     except SystemExit as ended:
         code = ended.code
     assert (code, said in capsys.readouterr().err) == (2, True)
+
+
+def test_an_address_that_is_taken_is_named_once(tmp_path, capsys):
+    file = tmp_path / "log.toml"
+    file.write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert __main__.main(["web", str(file), "--listen", listen]) == 2
+    assert capsys.readouterr().err.endswith(f"got {listen}: Address already in use\n")
+
+
+def test_a_stream_can_be_named_without_a_configuration(tmp_path, monkeypatch):
+    served: list[configuration.Config] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REDISLOGKIT_CONFIG", raising=False)
+
+    def serve(config: configuration.Config, *rest: Any) -> int:
+        served.append(config)
+        return 0
+
+    monkeypatch.setattr(command, "_serve", serve)
+    options = ["--url", "redis://logs:6379/0", "--stream", "shop", "--listen", "127.0.0.1:0"]
+    assert __main__.main(["web", *options]) == 0
+    assert [(config.redis.url, config.stream.name) for config in served] == [("redis://logs:6379/0", "shop")]
 
 
 def test_without_its_packages_it_says_what_to_install(tmp_path, capsys, monkeypatch):

@@ -31,7 +31,7 @@ const OVERRIDABLE = { host: "h", producer: "d", sequence: "s" };
 const page = {
   feed: "", dense: [], sparse: [], shown: [], pending: [], pendingSkipped: 0,
   more: true, fetching: false, paused: false, follow: true, online: false,
-  selected: null, expanded: new Map(), heights: [], offset: 0, skew: 0,
+  selected: null, expanded: new Map(), heights: [], offset: 0, skew: 0, scrolled: 0, walks: 0,
   files: [], searched: "", seconds: new Map(), unwritten: [], written: new Map(), state: {}, failure: "",
 };
 const filter = { level: 0, logger: "", grep: "", field: "" };
@@ -291,6 +291,7 @@ function showOlder() {
     : full ? "this page holds no more than this; a filter searches further back" : page.files.length ? "" : "older ones are not kept here";
   const bar = $("older");
   bar.replaceChildren(text);
+  showCounts();
   if (page.fetching || page.more || page.searched || full) return;
   if (page.files.length) bar.append("older ones are in the log files: ");
   for (const name of page.files.slice(0, 8)) {
@@ -386,9 +387,17 @@ function reveal(index) {
   else if (y + height > list.scrollTop + list.clientHeight - HEIGHT) list.scrollTop = Math.min(y - HEIGHT * 2, y + height - list.clientHeight + HEIGHT * 2);
 }
 
+function two(value) { return String(value).padStart(2, "0"); }
 function clock(seconds) {
-  const at = new Date(seconds * 1000), two = value => String(value).padStart(2, "0");
-  return [`${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`, "." + String(at.getMilliseconds()).padStart(3, "0")];
+  const at = new Date(seconds * 1000);
+  const day = at.toDateString() === new Date(now() * 1000).toDateString() ? "" : `${two(at.getMonth() + 1)}-${two(at.getDate())} `;
+  if (day) $("space").classList.add("dated");  // room for it, in all rows
+  return [`${day}${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`, "." + String(at.getMilliseconds()).padStart(3, "0")];
+}
+function moment(seconds) {
+  const ahead = -new Date(seconds * 1000).getTimezoneOffset(), off = Math.abs(ahead);
+  const text = new Date((seconds + ahead * 60) * 1000).toISOString().slice(0, -1);
+  return `${text}${ahead < 0 ? "-" : "+"}${two(Math.floor(off / 60))}:${two(off % 60)}`;
 }
 function marked(node, text) {
   if (!pattern) { node.append(text); return; }
@@ -468,7 +477,7 @@ function detail(row) {
   if (row.e) box.append(table(Object.entries(row.e).flatMap(([name, value]) => flatten(name, value))));
   const where = row.f ? `${row.f}:${row.i ?? 0}` + (row.u ? ` in ${row.u}` : "") : "";
   box.append(table([
-    ["time", new Date(row.t * 1000).toISOString(), null],
+    ["time", moment(row.t), null],
     ["level", `${row.L || ""} (${row.l})`, () => setFilter({ level: row.l })],
     ["logger", row.g || "", () => setFilter({ logger: row.g || "" })],
     ["logged at", where, null],
@@ -524,6 +533,7 @@ async function copyText(text) {
 
 function select(index, keepFollowing) {
   if (!page.shown.length) return;
+  page.walks++;
   index = Math.min(Math.max(index, 0), page.shown.length - 1);
   page.selected = page.shown[index];
   page.follow = Boolean(keepFollowing);
@@ -565,15 +575,24 @@ function nextError(by) {
   }
 }
 async function toOldest() {
+  const walk = ++page.walks;
   page.follow = false;
   for (let times = 0; page.more && times < 30; times++) {
     if (page.fetching) await new Promise(done => setTimeout(done, 30));
     else await fetchOlder(20_000);
+    if (walk !== page.walks) return;  // who has gone elsewhere meanwhile stays there
   }
   select(0);
   $("list").scrollTop = 0;
 }
+function toFiles() {
+  const buttons = $("older").querySelectorAll("button");
+  if (buttons.length === 1) buttons[0].click();
+  else if (buttons.length) { $("list").scrollTop = 0; buttons[0].focus({ focusVisible: true }); }
+  else say(page.files.length ? $("older").textContent || "First g: what is kept in memory is not gone through yet." : "Log files can be searched only on the host that has them.");
+}
 function toNewest() {
+  page.walks++;
   if (page.paused) setPaused(false);
   page.follow = true;
   page.selected = page.shown[page.shown.length - 1] ?? null;
@@ -596,6 +615,7 @@ function showCounts() {
     const index = indexOf(page.selected);
     if (index >= 0) parts.push(`at ${number(index + 1)}`);
   }
+  if (page.fetching) parts.push("looking for older ones …");
   $("count").textContent = parts.join("  ·  ");
   const waiting = page.pending.length + page.pendingSkipped, jump = $("jump");
   jump.hidden = (page.follow || isAtEnd()) && !page.paused;
@@ -836,7 +856,7 @@ function toggleSide() {
   drawPlots();
 }
 const KEYS = {
-  "/": () => { $("grep").focus(); $("grep").select(); },
+  "/": () => toInput("grep"), "l": () => toInput("logger"), "f": () => toInput("field"), "o": () => toFiles(),
   "j": () => move(1), "ArrowDown": () => move(1), "k": () => move(-1), "ArrowUp": () => move(-1),
   "PageDown": () => select(current() + pageful()), "PageUp": () => select(current() - pageful()),
   "g": () => toOldest(), "Home": () => toOldest(), "G": () => toNewest(), "End": () => toNewest(),
@@ -845,6 +865,7 @@ const KEYS = {
   "x": () => setFilter({ level: 0, logger: "", grep: "", field: "" }),
 };
 ["0", "10", "20", "30", "40", "50"].forEach((level, digit) => { KEYS[digit] = () => setFilter({ level: Number(level) }); });
+function toInput(id) { $(id).focus(); $(id).select(); }
 function pageful() { return Math.max(Math.floor($("list").clientHeight / HEIGHT) - 2, 1); }
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
@@ -863,17 +884,24 @@ function onKey(event) {
   if (act) { event.preventDefault(); act(); }
 }
 function onScroll() {
-  page.follow = isAtEnd();
+  // Only who goes up leaves the end: a banner that takes room, or rows that have come since, have moved nobody.
+  const y = $("list").scrollTop;
+  page.follow = isAtEnd() || (page.follow && y >= page.scrolled);
+  page.scrolled = y;
   render();
   showCounts();
   if ($("list").scrollTop < HEIGHT * 20) fillUp();
 }
 let typing = 0;
+function takeTyped() {  // of all fields: who is quick has gone on to the next one meanwhile
+  const typed = Object.fromEntries(["grep", "logger", "field"].map(id => [id, $(id).value.trim()]));
+  if (Object.entries(typed).some(([id, text]) => filter[id] !== text)) setFilter(typed);
+}
 function start() {
   $ = id => document.getElementById(id);
   $("levels").addEventListener("click", event => { const level = event.target.dataset.level; if (level !== undefined) setFilter({ level: Number(level) }); });
   for (const id of ["grep", "logger", "field"]) {
-    $(id).addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => { if (filter[id] !== $(id).value.trim()) setFilter({ [id]: $(id).value.trim() }); }, page.dense.length > 20_000 ? 120 : 40); });
+    $(id).addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(takeTyped, page.dense.length > 20_000 ? 120 : 40); });
   }
   $("logger").addEventListener("focus", showLoggers);
   $("list").addEventListener("scroll", onScroll, { passive: true });
