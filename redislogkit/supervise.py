@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 from redislogkit import config as configuration
 from redislogkit import launch
 from redislogkit.config import Config
-from redislogkit.errors import LockHeldError, RedislogkitError
+from redislogkit.errors import ConfigError, LockHeldError, RedislogkitError
 from redislogkit.supervisor.log import Log
 from redislogkit.supervisor.manager import Manager
 from redislogkit.supervisor.notify import Notifier
@@ -90,7 +91,23 @@ def _launched() -> int:
     os.set_inheritable(launch.START_LOCK_FD, False)
     launch.supervised = config.stream_dir
     os.chdir(config.stream_dir)
-    manager = Manager(config, Log(config.supervisor.log, bounded=True), launched=True)
+    # Who finds us there may tell us at once that the file has changed.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    log = Log(config.supervisor.log, bounded=True)
+
+    def reload() -> Config:
+        again = configuration.load(config.source)
+        if not again.supervisor.autostart:
+            raise ConfigError(
+                [
+                    "supervisor.autostart is false now, and a supervisor that an application has started is none of those"
+                ]
+            )
+        log.path = again.supervisor.log
+        return again
+
+    by_file = launch.says_the_same(config)
+    manager = Manager(config, log, launched=True, reload=reload if by_file else None)
     manager.acquire(_PREDECESSOR_TIMEOUT)
     os.close(launch.START_LOCK_FD)
     return manager.run()

@@ -134,8 +134,15 @@ class Manager:
         self._listen()
         self._open_control()
 
-    def _announce(self) -> None:
-        self._announced = launch.announce(self._config, launched=self._launched, supervising=True)
+    def _announce(self, instead_of: Config | None = None) -> None:
+        self._announced = launch.announce(
+            self._config,
+            launched=self._launched,
+            supervising=True,
+            loads=self._reload is not None,
+            instead_of=instead_of,
+            error=self._config_error,
+        )
 
     def run(self) -> int:
         """Supervise until a signal, or until nobody needs it; return the exit code."""
@@ -144,7 +151,8 @@ class Manager:
             signal.signal(number, self._on_stop_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
         signal.signal(signal.SIGUSR1, self._on_reopen_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)  # whatever the program that launched us had blocked
+        ours = (*stops, signal.SIGHUP, signal.SIGUSR1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)  # whatever the program that launched us had blocked
         try:
             while True:
                 self._tend(self._children)
@@ -330,7 +338,7 @@ class Manager:
 
         if self._reload is None:
             error = (
-                "an application has launched this supervisor with a configuration of its own, so there is no file to load; "
+                "an application has launched this supervisor with values that are in no file, so there is nothing to load; "
                 "end the programs that log, all of them, and start them again: docs/operations.md says more"
             )
             self._report(f"nothing is loaded again: {error}")
@@ -340,6 +348,7 @@ class Manager:
         except (RedislogkitError, OSError) as error:
             self._config_error = str(error)
             self._report(f"the configuration is not taken, the old one stays in force: {error}")
+            self._announce()
             return refusal(self._config_error)
         self._config_error = ""
         self._loaded = time.time()
@@ -354,7 +363,7 @@ class Manager:
         """Make the children as they should be; goes on once in each round of the loop."""
         writers = {each.spec.name: each for each in self._children if each.spec.kind == child.WRITER}
         before, self._config = self._config, changes.config
-        self._announce()
+        self._announce(instead_of=before)
         for each in self._children:
             if each.spec.name not in changes.removed or each.spec.kind != child.WRITER:
                 each.config = changes.config
