@@ -23,6 +23,7 @@ and close their copies of both, and of each other's pipes, first of all.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gc
 import os
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from multiprocess.connection import wait
 
+from redislogkit import config as configuration
 from redislogkit import control, identity, launch, locking
 from redislogkit.config import Config
 from redislogkit.errors import RedislogkitError
@@ -261,6 +263,7 @@ class Manager:
             control.ROTATE: self._answer_rotate,
             control.REOPEN: self._answer_reopen,
             control.RELOAD: self._answer_reload,
+            control.CONFIGURATION: self._answer_configuration,
         }
         wanted = request.get("do")
         answer = answers.get(wanted) if isinstance(wanted, str) else None
@@ -315,6 +318,10 @@ class Manager:
                 "what the last reload has changed is still being carried out; ask again in a moment"
             )
         return self._load_again()
+
+    def _answer_configuration(self, request: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - as all of them
+        content = base64.b64encode(configuration.to_bytes(self._config))
+        return {"ok": True, "configuration": content.decode("ascii")}
 
     def _files(self) -> list[Child]:
         return [

@@ -11,7 +11,7 @@ from redislogkit import config as configuration
 from redislogkit import identity, launch
 from redislogkit.errors import ServerAwayError
 from redislogkit.health import doctor, folders, overview, server, spools
-from redislogkit.health.findings import worst
+from redislogkit.health.findings import waits, worst
 from redislogkit.health.overview import Seen
 from redislogkit.health.spools import SpoolState
 from redislogkit.record import Facts
@@ -326,11 +326,27 @@ def test_damaged_segments_are_told(config):
 
 
 def test_a_supervisor_for_another_configuration_is_told(config):
+    config = msgspec.structs.replace(config, source="/log.toml")
     launch.prepare(config)
-    other = changed(config, "redis", url="redis://other")
-    assert launch.announce(other, launched=True)
-    assert any(
-        "works for another one" in finding.text for finding in doctor._of_configuration(config, seen())
+    lonely = seen(
+        supervisor=supervisor(child("shipper", "shipper"), config="/log.toml"), stream=stream(none=state())
+    )
+    assert worst(doctor._of_configuration(config, lonely)) == "ok"
+    assert launch.announce(changed(config, "redis", url="redis://other"), launched=True)
+    told = doctor._of_configuration(config, lonely)
+    assert told == found(config, lonely)  # and nothing of a writer that is not there
+    assert "for another content of this file" in told[0].text
+    assert told[0].advice.endswith("redislogkit reload /log.toml")
+    (other,) = found(config, seen(supervisor=supervisor(config="/other.toml")))
+    assert (other.text[:45], other.advice) == (
+        "the supervisor works for another one, /other.",
+        "look with that one: redislogkit status /other.toml",
     )
     assert launch.announce(config, launched=True)
     assert worst(doctor._of_configuration(config, seen())) == "ok"
+
+
+def test_one_record_waits_and_two_wait():
+    assert [waits(0), waits(1), waits(2_000, " in 1 spool")] == [
+        "0 records wait", "1 record waits", "2,000 records in 1 spool wait",
+    ]  # fmt: skip
