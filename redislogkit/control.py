@@ -5,8 +5,8 @@ Requests (the key ``do`` says which) and what is in an answer beside ``"ok": tru
 ``status``
     ``host``, ``stream``, ``pid``, ``since``, ``version``, ``config`` (path or null), ``config_loaded``,
     ``config_error``, ``reloading`` (what is different is still being carried out), ``launched``, ``dropped`` (cause → records), and ``children``, a list of ``name``, ``kind``,
-    ``pid``, ``state``, ``since``, ``restarts``, ``next_start``, ``last_exit``, ``error``, and what a child of
-    this kind counts. Times are seconds since the epoch.
+    ``pid``, ``state``, ``since``, ``restarts``, ``next_start``, ``last_exit``, ``error`` (why it waits, or
+    why it has ended, by its own word), and what a child of this kind counts. Times are seconds since the epoch.
 ``rotate``
     has the file writers named in ``writers`` (absent or null: all) make their live files archives. ``writers``
     in the answer are those that were told; ``rotations`` in their status counts what they have done.

@@ -303,7 +303,8 @@ class Manager:
         idle = [each for each in self._files() if each.spec.name in names and not each.alive]
         if idle:
             return refusal(
-                f"writer {idle[0].spec.name} does not run now, it is {idle[0].state}: {idle[0].last_exit}"
+                f"writer {idle[0].spec.name} does not run now, it is {idle[0].state}: "
+                f"{idle[0].failure or idle[0].last_exit}"
             )
         return {"ok": True, "writers": self._tell_files(child.ROTATE, names)}
 

@@ -201,6 +201,7 @@ def test_a_pipe_that_is_not_read_holds_back_only_its_own_writer(state_dir, scrip
         scripts.run(PRODUCER, supervision.argument, "w1", 10, 0)
         closed = asked.wait_for("out", "set aside")
         assert closed["last_exit"] == "ended with exit code 78"
+        assert closed["error"] == "nobody reads the supervisor's stdout any more"
         supervision.wait_complete({"w0": 3000, "w1": 10})
         assert asked.children()["app"]["pid"] == pid
         process.terminate()
