@@ -265,6 +265,8 @@ class Child:
     def go_on(self) -> None:
         """It is wanted again after `drain`."""
         self._stopped = self.unfinished = False
+        if self.last_exit == FINISHED:
+            self.last_exit = ""  # nothing that somebody should look at
         self.look()
 
     def leave(self, message: str, timeout: float) -> None:

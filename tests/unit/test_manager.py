@@ -209,6 +209,7 @@ def test_a_child_that_has_been_drained_is_not_started_before_it_is_wanted_again(
     assert not seen.child.to_be_started
     seen.child.go_on()
     assert seen.child.to_be_started
+    assert seen.child.facts()["last_exit"] == ""  # nothing has failed
 
 
 def test_one_that_had_just_failed_when_everything_stops_has_not_finished(seen):
