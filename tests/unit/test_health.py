@@ -10,7 +10,7 @@ import pytest
 from redislogkit import config as configuration
 from redislogkit import identity, launch
 from redislogkit.errors import ServerAwayError
-from redislogkit.health import doctor, folders, overview, server, spools
+from redislogkit.health import doctor, folders, notes, overview, server, spools
 from redislogkit.health.findings import waits, worst
 from redislogkit.health.overview import Seen
 from redislogkit.health.spools import SpoolState
@@ -350,3 +350,23 @@ def test_one_record_waits_and_two_wait():
     assert [waits(0), waits(1), waits(2_000, " in 1 spool")] == [
         "0 records wait", "1 record waits", "2,000 records in 1 spool wait",
     ]  # fmt: skip
+
+
+def test_code_that_a_writer_would_not_find_is_told(tmp_path):
+    file = tmp_path / "log.toml"
+    (tmp_path / "told_hook.py").write_text("def post(records, url): ...\n")
+    text = f'state_dir = "{tmp_path}"\n[writers.a]\ntype = "custom"\n'
+    for section, said in [
+        ('target = "told_hook:post"\noptions = { url = "x" }', ""),
+        ('target = "told_hook:pots"', "must be something that can be loaded here, got 'told_hook:pots'"),
+        ('target = "told_hook:post"', "must take a list of records and the options (none)"),
+        (
+            'target = "told_hook:post"\noptions = { url = "x" }\nfilter = "nowhere:f"',
+            "got 'nowhere:f': ModuleNotFound",
+        ),
+    ]:
+        file.write_text(text + section)
+        told = [
+            note for note in notes.notes(configuration.load(file)) if note.subject.startswith("writers.a.")
+        ]
+        assert [said in note.text for note in told] == [True] * bool(said), told
