@@ -154,7 +154,7 @@ def _summary(config: Config, seen: Seen, style: Style) -> Iterator[str]:
         slowest = max(map(seen.stream.behind, seen.stream.writers), default=0)
         share = 100 * slowest / config.stream.max_records
         yield (
-            f"stream: {text.number(seen.stream.added)} records so far, {counted(seen.stream.entries, 'entry')} in it, "
+            f"stream: {counted(seen.stream.added, 'record')} so far, {counted(seen.stream.entries, 'entry')} in it, "
             f"{waits(slowest)} ({share:.0f} % of max_records)"
         ).replace("entrys", "entries")
     states = seen.spools.states

@@ -250,6 +250,21 @@ def test_with_ack_stream_a_server_has_to_keep_what_it_takes(config):
     assert worst(judged(config, aof_enabled="0")) == "ok"
 
 
+@pytest.mark.parametrize(
+    ("save", "aof", "kept"),
+    [
+        ("", "1", "append-only file"),
+        ("", "0", "nothing"),
+        ("3600 1", "0", "snapshots"),
+        (None, "0", "snapshots, perhaps"),
+    ],
+)
+def test_what_a_server_keeps_on_disk_is_what_it_is_set_to(config, save, aof, kept):
+    info = {**GOOD, "aof_enabled": aof, "rdb_last_save_time": "1796056389"}
+    told = judged(config, server.Facts(info, save, {}, 0.001, 0.0, 1000))
+    assert f"on disk: {kept}; not" in next(each.text for each in told if each.subject == "persistence")
+
+
 def test_rights_clocks_and_distance_are_judged(config):
     facts = server.Facts(GOOD, None, {"XADD": "no permission"}, 0.2, 60.0, None)
     told = {finding.subject: finding for finding in judged(config, facts)}
