@@ -15,6 +15,7 @@ from redislogkit import config as configuration
 from redislogkit import launch
 from redislogkit.config import Config
 from redislogkit.errors import ConfigError, LockHeldError, RedislogkitError
+from redislogkit.supervisor import title
 from redislogkit.supervisor.log import Log
 from redislogkit.supervisor.manager import Manager
 from redislogkit.supervisor.notify import Notifier
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     occupy_standard_descriptors()
+    title.prepare()
     try:
         return _launched() if options.launched else _foreground(options.config)
     except LockHeldError as error:
