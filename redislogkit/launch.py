@@ -186,7 +186,7 @@ def _check(config: Config, apart_from: str) -> None:
             stays = not _tell(config, signal.SIGHUP)
             answers.append(note)
         if stays or time.monotonic() >= deadline:
-            raise LockHeldError(_refusal(config, note))
+            raise LockHeldError(_refusal(config, note, asked=bool(answers)))
         if heard and not needed and not asked:
             asked = _tell(config, signal.SIGTERM)
         time.sleep(0.01)
@@ -293,7 +293,7 @@ def _tell(config: Config, signal_number: int) -> bool:
     return True
 
 
-def _refusal(config: Config, note: dict[str, Any]) -> str:
+def _refusal(config: Config, note: dict[str, Any], *, asked: bool) -> str:
     theirs, ours = note.get("source") or "a mapping", config.source or "a mapping"
     others = (
         "an older content of it, or with other values from its program" if theirs == ours else str(theirs)
@@ -301,11 +301,11 @@ def _refusal(config: Config, note: dict[str, Any]) -> str:
     return (
         f"stream {config.stream.name!r} in state_dir {config.state_dir} is supervised by "
         f"{locking.describe(locking.read_owner(lock_path(config)))} for another configuration than {ours}: {others}. "
-        f"Redis, stream and writers must be the same in both. {_advice(config, note)}"
+        f"Redis, stream and writers must be the same in both. {_advice(config, note, asked=asked)}"
     )
 
 
-def _advice(config: Config, note: dict[str, Any]) -> str:
+def _advice(config: Config, note: dict[str, Any], *, asked: bool) -> str:
     own_name = "give this configuration a stream.name of its own"
     same_file = config.source is not None and note.get("source") == config.source
     if not note.get("launched"):
@@ -313,7 +313,7 @@ def _advice(config: Config, note: dict[str, Any]) -> str:
             return f"Has the file changed? Have it taken: redislogkit reload {config.source}. Else {own_name}"
         return f"Stop that supervisor, or {own_name}"
     to_do = f"It makes way when all programs that log through it have ended; end them all, or {own_name}"
-    if same_file and note.get("error"):
+    if asked and note.get("error"):
         return f"It was to load the file again, and does not take it: {note['error']}. {to_do}"
     return to_do
 

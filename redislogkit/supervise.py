@@ -25,6 +25,11 @@ EXIT_HELD = 4
 #: A launched supervisor may find its predecessor still draining.
 _PREDECESSOR_TIMEOUT = 20.0
 
+_MAKES_WAY = (
+    "supervisor.autostart is false now: the supervisor that an application has started makes way for "
+    "'redislogkit supervise' when the programs have ended that log through it"
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and supervise; return the exit code."""
@@ -100,11 +105,7 @@ def _launched() -> int:
     def reload() -> Config:
         again = configuration.load(config.source)
         if not again.supervisor.autostart:
-            raise ConfigError(
-                [
-                    "supervisor.autostart is false now, and a supervisor that an application has started is none of those"
-                ]
-            )
+            raise ConfigError([_MAKES_WAY])
         log.path = again.supervisor.log
         return again
 

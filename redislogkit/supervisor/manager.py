@@ -100,6 +100,7 @@ class Manager:
         self._config = config
         self._since = self._loaded = time.time()
         self._config_error = ""
+        self._kept = ""
         self._report = report
         self._launched = launched
         self._root = config.spool_root
@@ -143,7 +144,7 @@ class Manager:
             supervising=True,
             loads=self._reload is not None,
             instead_of=instead_of,
-            error=self._config_error,
+            error=self._config_error or self._kept,
         )
 
     def run(self) -> int:
@@ -362,6 +363,8 @@ class Manager:
         self._loaded = time.time()
         changes = reloading.compare(self._config, config)
         lines = changes.lines()
+        kept = ", ".join(changes.kept)
+        self._kept = f"{kept} can not be changed while a supervisor runs" if kept else ""
         self._report(f"the configuration is loaded again: {'; '.join(lines) or 'nothing here has changed'}")
         self._changing = self._carry_out(changes)
         self._notifier.reloading()

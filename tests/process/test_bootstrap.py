@@ -290,7 +290,7 @@ def echo(process: subprocess.Popen[str], line: str) -> None:
 
 
 def test_programs_that_are_started_anew_one_by_one_take_the_changed_file_with_them(
-    scripts: Scripts, tree: dict[str, Any], tmp_path: Path
+    run_python: Run, scripts: Scripts, tree: dict[str, Any], tmp_path: Path
 ):
     file, second = tmp_path / "log.toml", f"{tree['state_dir']}/second.log"
     file.write_text(toml(tree))
@@ -311,12 +311,17 @@ def test_programs_that_are_started_anew_one_by_one_take_the_changed_file_with_th
     echo(old, "later")
     assert json.loads(lock.read_text())["pid"] != first
     arrived(second, "later")
-    # Neither is a file that somebody has given other values than it says.
-    other = "import sys, redislogkit\nredislogkit.configure(sys.argv[1], **{'writers.second': None})"
-    done = scripts.start(other, file)
-    assert "Redis, stream and writers must be the same in both. It makes way when all programs" in str(
-        done.communicate(timeout=20)
-    )
+    # What it can not take it says.
+    file.write_text(toml({**tree, "supervisor": {"autostart": False}, "redis": {"url": "redis://elsewhere"}}))
+    attempt = "import sys, redislogkit\nredislogkit.configure(sys.argv[1])"
+    assert "does not take it: supervisor.autostart is false now" in run_python(attempt, file, check=False).err
+    file.write_text(toml({**tree, "redis": {"url": "embedded://"}}))
+    assert "redis.url can not be changed while" in run_python(attempt, file, check=False).err
+    file.write_text(toml(tree))
+    # Not taken is also a file that somebody has given other values than it says.
+    other = attempt.replace("[1]", "[1], **{'writers.second': None}")
+    told = "Redis, stream and writers must be the same in both. It makes way when all programs"
+    assert told in run_python(other, file, check=False).err
 
 
 def test_a_supervisor_whose_program_has_added_to_the_file_keeps_what_it_has(
