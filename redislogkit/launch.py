@@ -50,8 +50,9 @@ _GATE: Final = "start.gate"
 #: Seconds to wait at the gate, which is held for less than a millisecond unless its holder is stopped there.
 _GATE_TIMEOUT: Final = 0.1
 _NOTE: Final = "supervised.json"
-#: Seconds that a supervisor nobody needs any more gets to drain and end.
+#: Seconds that a supervisor nobody needs any more gets to drain and end, and those between two looks whether it has.
 _HANDOVER: Final = 15.0
+_LONGEST_PAUSE: Final = 0.1
 #: How often a supervisor is asked to load its file again: between two changes it may be at the one before.
 _MOST_ASKED: Final = 3
 #: Former contents of a file that are remembered.
@@ -170,6 +171,7 @@ def check(config: Config, *, apart_from: str = "") -> None:
 def _check(config: Config, apart_from: str) -> None:
     wanted = shared_digest(config)
     deadline = time.monotonic() + _HANDOVER
+    pause = 0.01
     asked = needed = False
     answers: list[dict[str, Any]] = []  # notes that it had left before it was asked to load its file
     while True:
@@ -189,7 +191,8 @@ def _check(config: Config, apart_from: str) -> None:
             raise LockHeldError(_refusal(config, note, asked=bool(answers)))
         if heard and not needed and not asked:
             asked = _tell(config, signal.SIGTERM)
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.5 * pause, _LONGEST_PAUSE)  # many may be waiting at once
 
 
 def _has_changed_its_file(config: Config, note: dict[str, Any]) -> bool:
