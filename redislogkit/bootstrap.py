@@ -80,7 +80,8 @@ def configure(source: str | os.PathLike[str] | Mapping[str, Any] | None = None, 
         ConfigError: The configuration is wrong; nothing has been changed.
         SpoolError: ``state_dir`` can not be used; nothing has been changed.
         LockHeldError: The stream is supervised for another configuration (the sections redis, stream and
-            writers differ) that others still use; nothing has been changed.
+            writers differ) that others still use, and not for an older content of the same file; nothing has been
+            changed.
 
     Example::
 

@@ -54,6 +54,7 @@ __all__ = [
     "digest",
     "from_bytes",
     "load",
+    "salvage",
     "to_bytes",
 ]
 
@@ -99,22 +100,61 @@ def load(
     return config
 
 
+def salvage(
+    source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] = os.environ
+) -> Config | None:
+    """Return a configuration with the ``source``, ``state_dir`` and ``stream.name`` of a file that is wrong; None where they are, too.
+
+    All else has its default. Lines that are no TOML are passed over, as far as there are few.
+    """
+    label, _ = _label(source, environ)
+    path = os.path.abspath(os.path.expanduser(label))
+    try:
+        lines = _read(path, label, "").splitlines()
+    except ConfigError:
+        lines = []  # it may have been removed
+    tree = _what_can_be_parsed(lines)
+    stream = tree.get("stream")
+    name = stream.get("name") if isinstance(stream, Mapping) else None
+    where = {"state_dir": tree.get("state_dir"), "stream": {"name": name}}
+    return Reader(environ, os.path.dirname(path)).config(where, path)
+
+
+def _what_can_be_parsed(lines: list[str]) -> dict[str, Any]:
+    for _ in range(_MOST_BAD_LINES):
+        try:
+            return tomli.loads("\n".join(lines))
+        except tomli.TOMLDecodeError as error:
+            bad = min(error.lineno, len(lines)) - 1
+            lines = lines[:bad] + lines[bad + 1 :]
+        except (ValueError, RecursionError):
+            break
+    return {}
+
+
+_MOST_BAD_LINES = 20
+
+
 def _from_mapping(tree: Mapping[Any, Any]) -> _Source:
     return _Source("configuration", tree)
 
 
 def _from_file(source: object, environ: Mapping[str, str]) -> _Source:
-    if source is None:
-        named = environ.get(VARIABLE)
-        label = named or DEFAULT_FILE
-        why = f"named by ${VARIABLE}" if named else f"no path was given and ${VARIABLE} is not set"
-    elif isinstance(source, (str, os.PathLike)):
-        label, why = os.fsdecode(source), ""
-    else:
-        raise TypeError(f"a configuration is a path, a mapping or None, got {type(source).__name__}")
+    label, why = _label(source, environ)
     path = os.path.abspath(os.path.expanduser(label))
     text = _read(path, label, why)
     return _Source(label, _parse(text, label), text, path)
+
+
+def _label(source: object, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return how a file is called, and why it is this one."""
+    if source is None:
+        named = environ.get(VARIABLE)
+        why = f"named by ${VARIABLE}" if named else f"no path was given and ${VARIABLE} is not set"
+        return named or DEFAULT_FILE, why
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source), ""
+    raise TypeError(f"a configuration is a path, a mapping or None, got {type(source).__name__}")
 
 
 def _read(path: str, label: str, why: str) -> str:

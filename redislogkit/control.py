@@ -5,8 +5,8 @@ Requests (the key ``do`` says which) and what is in an answer beside ``"ok": tru
 ``status``
     ``host``, ``stream``, ``pid``, ``since``, ``version``, ``config`` (path or null), ``config_loaded``,
     ``config_error``, ``reloading`` (what is different is still being carried out), ``launched``, ``dropped`` (cause → records), and ``children``, a list of ``name``, ``kind``,
-    ``pid``, ``state``, ``since``, ``restarts``, ``next_start``, ``last_exit``, ``error``, and what a child of
-    this kind counts. Times are seconds since the epoch.
+    ``pid``, ``state``, ``since``, ``restarts``, ``next_start``, ``last_exit``, ``error`` (why it waits, or
+    why it has ended, by its own word), and what a child of this kind counts. Times are seconds since the epoch.
 ``rotate``
     has the file writers named in ``writers`` (absent or null: all) make their live files archives. ``writers``
     in the answer are those that were told; ``rotations`` in their status counts what they have done.
@@ -14,6 +14,8 @@ Requests (the key ``do`` says which) and what is in an answer beside ``"ok": tru
     has all file writers open their files again, as SIGUSR1 does. ``writers``: those that were told.
 ``reload``
     loads the configuration again, as SIGHUP does. ``changes`` says what becomes of it, a line for each.
+``configuration``
+    tells what is in force, secrets included: ``configuration``, as `redislogkit.config.to_bytes` makes it, in base64.
 
 What can not be done is answered by ``{"ok": false, "error": "..."}``. The socket has mode 0600: who can connect
 is the supervisor's user, or root.
@@ -35,6 +37,7 @@ STATUS: Final = "status"
 ROTATE: Final = "rotate"
 REOPEN: Final = "reopen"
 RELOAD: Final = "reload"
+CONFIGURATION: Final = "configuration"
 
 #: Bytes that a request may have.
 LARGEST_REQUEST: Final = 64 * 1024

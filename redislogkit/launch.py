@@ -6,8 +6,11 @@ lock travels into the new process, which frees it when its doorbell can be heard
 One supervisor serves one stream on a host, so all its producers must mean the same server, stream and
 writers. Whoever starts a supervisor leaves a note about its configuration beside it. A producer that comes
 with another one is refused as long as that supervisor is needed: its records would end in the wrong files
-without a word. A supervisor that was launched by an application and has no producer left is asked to end
-instead, and the new configuration takes over.
+without a word. A supervisor that was launched by an application makes way, though: one that has no producer left
+is asked to end, and the new configuration takes over; one that goes by a file, and nothing but the file, is asked to
+load it again where a producer comes that goes by the same file as it is now. So the programs of an application can be
+started anew one after the other. Which contents the file has had is in the note: a producer that still has one of
+them, and has to start the next supervisor, starts it with the file as it is.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import msgspec
 from redislogkit import config as configuration
 from redislogkit import identity, locking
 from redislogkit.config import Config, ProducerConfig, SupervisorConfig
-from redislogkit.errors import CorruptDataError, LockHeldError, SpoolError
+from redislogkit.errors import ConfigError, CorruptDataError, LockHeldError, SpoolError
 from redislogkit.spool import doorbell, header
 
 #: Descriptors that the new supervisor finds: its configuration, and the start lock.
@@ -38,6 +41,7 @@ START_LOCK_FD = 4
 _CODE = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
     "sys.path += [p for p in sys.argv[1:] if p not in sys.path]; "
+    "sys.argv[:] = ['redislogkit supervise']; "  # as its lock names it
     "from redislogkit.supervise import main; sys.exit(main(['--launched']))"
 )
 _SHELL = "/bin/sh"
@@ -46,8 +50,13 @@ _GATE: Final = "start.gate"
 #: Seconds to wait at the gate, which is held for less than a millisecond unless its holder is stopped there.
 _GATE_TIMEOUT: Final = 0.1
 _NOTE: Final = "supervised.json"
-#: Seconds that a supervisor nobody needs any more gets to drain and end.
+#: Seconds that a supervisor nobody needs any more gets to drain and end, and those between two looks whether it has.
 _HANDOVER: Final = 15.0
+_LONGEST_PAUSE: Final = 0.1
+#: How often a supervisor is asked to load its file again: between two changes it may be at the one before.
+_MOST_ASKED: Final = 3
+#: Former contents of a file that are remembered.
+_MOST_SUPERSEDED: Final = 50
 #: Errors of a machine that has run out of something for a while.
 _PASSING: Final = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 
@@ -97,14 +106,36 @@ def prepare(config: Config) -> None:
 # -- which configuration is in force --------------------------------------------------------------
 
 
-def announce(config: Config, *, launched: bool, supervising: bool = False) -> bool:
+def announce(
+    config: Config,
+    *,
+    launched: bool,
+    supervising: bool = False,
+    loads: bool = False,
+    instead_of: Config | None = None,
+    error: str = "",
+) -> bool:
     """Note that the supervisor of the stream works for ``config``; True when that is done.
 
     Where it can not be done now (a full disk, say) there is no note at all rather than an old one: it is not
-    worth keeping anybody from shipping. ``supervising`` says that the caller is that supervisor.
+    worth keeping anybody from shipping. ``supervising`` says that the caller is that supervisor, and ``loads`` that it
+    goes by its file alone and can load it again; then ``instead_of`` is what the file has said before, and ``error`` why
+    it is not taken as it is now.
     """
     path = os.path.join(config.stream_dir, _NOTE)
-    note = {"digest": shared_digest(config), "source": config.source, "launched": launched}
+    digest = shared_digest(config)
+    before = _read_note(config)
+    superseded = _superseded(before) if before.get("source") == config.source else []
+    superseded += [shared_digest(instead_of)] if instead_of is not None else []
+    note = {
+        "digest": digest,
+        "source": config.source,
+        "launched": launched,
+        "loads": loads,
+        "at": time.time(),
+        "error": error,
+        "superseded": [each for each in dict.fromkeys(superseded) if each != digest][-_MOST_SUPERSEDED:],
+    }
     # One who launches holds the start lock, one who supervises the supervisor's: two names are enough.
     beside = f"{path}.{'supervisor' if supervising else 'launcher'}"
     try:
@@ -140,7 +171,9 @@ def check(config: Config, *, apart_from: str = "") -> None:
 def _check(config: Config, apart_from: str) -> None:
     wanted = shared_digest(config)
     deadline = time.monotonic() + _HANDOVER
+    pause = 0.01
     asked = needed = False
+    answers: list[dict[str, Any]] = []  # notes that it had left before it was asked to load its file
     while True:
         with _gate(config):
             heard = doorbell.is_heard(doorbell_path(config))
@@ -150,11 +183,46 @@ def _check(config: Config, apart_from: str) -> None:
             return
         # Twice, for a producer may be dying just now.
         was_needed, needed = needed, heard and _is_needed(config, note, apart_from)
-        if (needed and was_needed) or time.monotonic() >= deadline:
-            raise LockHeldError(_refusal(config, note))
+        stays = needed and was_needed and note not in answers
+        if stays and len(answers) < _MOST_ASKED and _has_changed_its_file(config, note):
+            stays = not _tell(config, signal.SIGHUP)
+            answers.append(note)
+        if stays or time.monotonic() >= deadline:
+            raise LockHeldError(_refusal(config, note, asked=bool(answers)))
         if heard and not needed and not asked:
-            asked = _ask_to_end(config)
-        time.sleep(0.01)
+            asked = _tell(config, signal.SIGTERM)
+        time.sleep(pause)
+        pause = min(1.5 * pause, _LONGEST_PAUSE)  # many may be waiting at once
+
+
+def _has_changed_its_file(config: Config, note: dict[str, Any]) -> bool:
+    """True where the launched supervisor goes by the file that ``config`` is, as it was once."""
+    theirs = (
+        note.get("launched") and note.get("loads") and config.source and note.get("source") == config.source
+    )
+    return bool(theirs) and says_the_same(config)
+
+
+def says_the_same(config: Config) -> bool:
+    """True where the file of ``config`` says now what ``config`` does, as far as producers share it."""
+    now = _load(config.source)
+    return now is not None and shared_digest(now) == shared_digest(config)
+
+
+def _load(source: str | None) -> Config | None:
+    try:
+        return configuration.load(source) if source else None
+    except ConfigError:
+        return None
+
+
+def _in_force(config: Config) -> Config:
+    """Return what the next supervisor is to go by: ``config``, or its file as the last one has gone by it since."""
+    note = _read_note(config)
+    if note.get("source") != config.source or shared_digest(config) not in _superseded(note):
+        return config
+    now = _load(config.source)
+    return now if now is not None and shared_digest(now) == note.get("digest") else config
 
 
 def shared_digest(config: Config) -> str:
@@ -178,6 +246,12 @@ def _read_note(config: Config) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return note if isinstance(note, dict) else {}
+
+
+def _superseded(note: dict[str, Any]) -> list[str]:
+    """Digests of what the file has said before, for as long as the supervisors of this note went by it."""
+    former = note.get("superseded")
+    return [each for each in former if isinstance(each, str)] if isinstance(former, list) else []
 
 
 def _is_needed(config: Config, note: dict[str, Any], apart_from: str) -> bool:
@@ -205,8 +279,8 @@ def _has_producers(root: str, apart_from: str) -> bool:
     return False
 
 
-def _ask_to_end(config: Config) -> bool:
-    """Have the supervisor drain and end; False while it is not known who it is."""
+def _tell(config: Config, signal_number: int) -> bool:
+    """Send the supervisor a signal; False while it is not known who it is, and where it is not ours."""
     owner = locking.read_owner(lock_path(config))
     pid = owner.get("pid")
     here = (owner.get("host"), owner.get("boot_id")) == (identity.host_name(), identity.boot_id())
@@ -215,21 +289,36 @@ def _ask_to_end(config: Config) -> bool:
     start = identity.process_start(pid)  # None: there is no such process
     if start is None or start != owner.get("start"):
         return False
-    with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGTERM)
+    try:
+        os.kill(pid, signal_number)
+    except OSError:
+        return False
     return True
 
 
-def _refusal(config: Config, note: dict[str, Any]) -> str:
-    changed = config.source is not None and note.get("source") == config.source and not note.get("launched")
-    advice = "If the file has changed, have it loaded again by SIGHUP. Else stop" if changed else "Stop"
+def _refusal(config: Config, note: dict[str, Any], *, asked: bool) -> str:
+    theirs, ours = note.get("source") or "a mapping", config.source or "a mapping"
+    others = (
+        "an older content of it, or with other values from its program" if theirs == ours else str(theirs)
+    )
     return (
         f"stream {config.stream.name!r} in state_dir {config.state_dir} is supervised by "
-        f"{locking.describe(locking.read_owner(lock_path(config)))} for another configuration: "
-        f"{note.get('source') or 'a mapping'}, here {config.source or 'a mapping'}; redis, stream and writers must "
-        f"be the same in both. {advice} that supervisor and its producers, or give this configuration another "
-        "stream.name or state_dir"
+        f"{locking.describe(locking.read_owner(lock_path(config)))} for another configuration than {ours}: {others}. "
+        f"Redis, stream and writers must be the same in both. {_advice(config, note, asked=asked)}"
     )
+
+
+def _advice(config: Config, note: dict[str, Any], *, asked: bool) -> str:
+    own_name = "give this configuration a stream.name of its own"
+    same_file = config.source is not None and note.get("source") == config.source
+    if not note.get("launched"):
+        if same_file:
+            return f"Has the file changed? Have it taken: redislogkit reload {config.source}. Else {own_name}"
+        return f"Stop that supervisor, or {own_name}"
+    to_do = f"It makes way when all programs that log through it have ended; end them all, or {own_name}"
+    if asked and note.get("error"):
+        return f"It was to load the file again, and does not take it: {note['error']}. {to_do}"
+    return to_do
 
 
 def _is_starting(config: Config) -> bool:
@@ -250,6 +339,7 @@ def ensure_supervisor(config: Config) -> bool:
     if doorbell.ring(doorbell_path(config)):
         return True
     os.makedirs(config.stream_dir, 0o700, exist_ok=True)  # the disk may have been full when we began
+    config = _in_force(config)
     with contextlib.ExitStack() as held:
         with _gate(config):
             lock = _take_start_lock(config)
@@ -321,7 +411,7 @@ def _run_detached(config: Config, handed: list[int]) -> None:
     ]
     package_parent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     command = [_interpreter(), "-c", _CODE, package_parent]
-    if config.runs_code:  # where this program finds it
+    if config.runs_code or config.source:  # where this program finds code, also what the file will name later
         command += [os.path.abspath(folder) for folder in sys.path]
     # The shell ends at once and leaves the supervisor to init: the application never has it as a child.
     through_shell = os.path.exists(_SHELL)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 from redislogkit import config as configuration
 from redislogkit import launch
 from redislogkit.config import Config
-from redislogkit.errors import LockHeldError, RedislogkitError
+from redislogkit.errors import ConfigError, LockHeldError, RedislogkitError
+from redislogkit.supervisor import title
 from redislogkit.supervisor.log import Log
 from redislogkit.supervisor.manager import Manager
 from redislogkit.supervisor.notify import Notifier
@@ -22,6 +24,11 @@ EXIT_USAGE = 2
 EXIT_HELD = 4
 #: A launched supervisor may find its predecessor still draining.
 _PREDECESSOR_TIMEOUT = 20.0
+
+_MAKES_WAY = (
+    "supervisor.autostart is false now: the supervisor that an application has started makes way for "
+    "'redislogkit supervise' when the programs have ended that log through it"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     occupy_standard_descriptors()
+    title.prepare()
     try:
         return _launched() if options.launched else _foreground(options.config)
     except LockHeldError as error:
@@ -90,7 +98,19 @@ def _launched() -> int:
     os.set_inheritable(launch.START_LOCK_FD, False)
     launch.supervised = config.stream_dir
     os.chdir(config.stream_dir)
-    manager = Manager(config, Log(config.supervisor.log, bounded=True), launched=True)
+    # Who finds us there may tell us at once that the file has changed.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    log = Log(config.supervisor.log, bounded=True)
+
+    def reload() -> Config:
+        again = configuration.load(config.source)
+        if not again.supervisor.autostart:
+            raise ConfigError([_MAKES_WAY])
+        log.path = again.supervisor.log
+        return again
+
+    by_file = launch.says_the_same(config)
+    manager = Manager(config, log, launched=True, reload=reload if by_file else None)
     manager.acquire(_PREDECESSOR_TIMEOUT)
     os.close(launch.START_LOCK_FD)
     return manager.run()

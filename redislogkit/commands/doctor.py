@@ -36,11 +36,10 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Examine, and tell."""
-    from redislogkit import config as configuration
-    from redislogkit.health import doctor, findings
+    from redislogkit.health import doctor, findings, in_force
 
-    config = configuration.load(options.config)
-    parts = doctor.examine(config)
+    config, wrong = in_force.load(options.config)
+    parts = doctor.examine(config, wrong)
     found = [finding for part in parts for finding in part.findings]
     worst = findings.worst(found)
     if options.json:
@@ -52,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
             (sum(finding.severity == name for finding in found), name) for name in ("problem", "warning")
         ]
         print(", ".join(findings.counted(*count) for count in counts))
+    if wrong:
+        return common.EXIT_USAGE
     return common.EXIT_FAILED if worst == "problem" else common.EXIT_OK
 
 

@@ -62,10 +62,9 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Look twice, for the rates, and show."""
-    from redislogkit import config as configuration
-    from redislogkit.health import overview
+    from redislogkit.health import in_force, overview
 
-    config = configuration.load(options.config)
+    config, wrong = in_force.load(options.config)
     before = overview.look(config)
     pause = _APART
     while True:
@@ -73,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         if before.stream is not None:  # without it there is no rate to wait for
             time.sleep(pause)
             seen = overview.look(config)
-        code = _show(config, seen, before, options)
+        code = _show(config, seen, before, wrong, options)
         if not options.watch:
             return code
         pause = options.every
@@ -82,11 +81,11 @@ def run(options: argparse.Namespace) -> int:
         before = seen if before.stream is not None else overview.look(config)
 
 
-def _show(config: Config, seen: Seen, before: Seen, options: argparse.Namespace) -> int:
+def _show(config: Config, seen: Seen, before: Seen, wrong: list[Finding], options: argparse.Namespace) -> int:
     from redislogkit.health import findings, overview
 
     rows = overview.writers(config, seen, before)
-    found = overview.findings(config, seen, rows)
+    found = [*wrong, *overview.findings(config, seen, rows)]
     bad = findings.worst(found) == "problem"
     if options.json:
         shown = json.dumps(_as_json(config, seen, rows, found))
@@ -96,6 +95,8 @@ def _show(config: Config, seen: Seen, before: Seen, options: argparse.Namespace)
         if options.watch:
             shown = f"{_CLEAR}{shown}" if sys.stdout.isatty() else f"{shown}\n"
     print(shown, flush=True)
+    if wrong:
+        return common.EXIT_USAGE
     return common.EXIT_FAILED if bad else common.EXIT_OK
 
 
@@ -137,7 +138,7 @@ def _page(
 def _summary(config: Config, seen: Seen, style: Style) -> Iterator[str]:
     from redislogkit import identity
     from redislogkit.config_values import redact
-    from redislogkit.health.findings import counted
+    from redislogkit.health.findings import counted, waits
 
     name = style.paint(config.stream.name, "bold")
     if seen.supervisor is None:
@@ -153,14 +154,14 @@ def _summary(config: Config, seen: Seen, style: Style) -> Iterator[str]:
         slowest = max(map(seen.stream.behind, seen.stream.writers), default=0)
         share = 100 * slowest / config.stream.max_records
         yield (
-            f"stream: {text.number(seen.stream.added)} records so far, {counted(seen.stream.entries, 'entry')} in it, "
-            f"{text.number(slowest)} records wait ({share:.0f} % of max_records)"
+            f"stream: {counted(seen.stream.added, 'record')} so far, {counted(seen.stream.entries, 'entry')} in it, "
+            f"{waits(slowest)} ({share:.0f} % of max_records)"
         ).replace("entrys", "entries")
     states = seen.spools.states
     waiting = sum(spool.waiting for spool in states)
     alive = len({spool.facts.producer for spool in states if spool.alive})
     size = text.size(sum(spool.bytes for spool in states))
-    yield f"producers: {alive} alive; {counted(len(states), 'spool')}, {size}, {text.number(waiting)} records wait"
+    yield f"producers: {alive} alive; {counted(len(states), 'spool')}, {size}, {waits(waiting)}"
 
 
 def _children(seen: Seen) -> list[Any]:

@@ -9,7 +9,6 @@ import stat
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from redislogkit import launch
 from redislogkit.config import Config, FileWriterConfig
 from redislogkit.config_values import redact
 from redislogkit.errors import RedislogkitError
@@ -33,12 +32,15 @@ class Part(NamedTuple):
     findings: list[Finding]
 
 
-def examine(config: Config) -> list[Part]:
-    """Look at all of it; changes nothing, but for a key beside the stream that is removed again."""
+def examine(config: Config, wrong: list[Finding] | None = None) -> list[Part]:
+    """Look at all of it; changes nothing, but for a key beside the stream that is removed again.
+
+    ``wrong`` is what is wrong with the file, where ``config`` is not what it says.
+    """
     seen = overview.look(config)
     return [
         Part("installation", [_of_installation()]),
-        Part("configuration", _of_configuration(config, seen)),
+        Part("configuration", wrong or _of_configuration(config, seen)),
         Part("server", _of_server(config, seen)),
         Part("disk", _of_disk(config)),
         Part("processes", _of_processes(config, seen)),
@@ -65,16 +67,8 @@ def _of_installation() -> Finding:
 
 def _of_configuration(config: Config, seen: Seen) -> list[Finding]:
     found = notes.notes(config)
-    found += _of_note(config, seen)
+    found += overview.of_configuration(config, seen)
     return found or [ok("file", f"{config.source or 'a mapping'} is right")]
-
-
-def _of_note(config: Config, seen: Seen) -> Iterator[Finding]:
-    """The supervisor may work for another configuration than the one that is looked at."""
-    if seen.supervisor is not None and not launch.is_announced(config):
-        text = "the running supervisor works for another one: redis, stream or writers differ"
-        advice = "have it reload (SIGHUP), or look with the configuration that status names"
-        yield warning("file", text, advice)
 
 
 # -- server -----------------------------------------------------------------------------------------
@@ -213,8 +207,12 @@ def _of_space(subject: str, path: str, wanted: int, what: str) -> Iterator[Findi
 
 def _of_processes(config: Config, seen: Seen) -> list[Finding]:
     rows = overview.writers(config, seen)
-    # What the server is asked for here has been said above.
-    found = [finding for finding in overview.findings(config, seen, rows) if finding.subject != "redis"]
+    # What the server is asked for here, and which configuration it is, has been said above.
+    found = [
+        finding
+        for finding in overview.findings(config, seen, rows)
+        if finding.subject not in ("redis", "configuration")
+    ]
     if seen.supervisor is not None:
         found.insert(0, ok("supervisor", f"process {seen.supervisor['pid']}"))
     told = {finding.subject for finding in found}

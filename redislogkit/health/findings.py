@@ -31,6 +31,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def waits(number: int, where: str = "") -> str:
+    """Return ``1 record waits``, ``2 records in 1 spool wait``."""
+    return f"{counted(number, 'record')}{where} {'waits' if number == 1 else 'wait'}"
+
+
 def ok(subject: str, text: str) -> Finding:
     """Nothing is to be done."""
     return Finding("ok", subject, text)

@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from redislogkit import formatting, record
-from redislogkit.config import Config, FileWriterConfig, FormatterConfig
+from redislogkit import callables, formatting, record
+from redislogkit.config import Config, CustomWriterConfig, FileWriterConfig, FormatterConfig
 from redislogkit.config_values import nearest
+from redislogkit.errors import ConfigError
 from redislogkit.health import folders
 from redislogkit.health.findings import Finding, warning
 from redislogkit.record import Facts
+from redislogkit.writers import custom
 
 _FACTS: Final = Facts("producer", "host", 1, "MainProcess", 0.0, 0)
 _PREDEFINED: Final = frozenset(["plain", "json"])
@@ -67,9 +69,28 @@ def _of_writers(config: Config) -> Iterator[Finding]:
         if isinstance(writer, FileWriterConfig):
             yield from _of_folder(f"{key}.path", os.path.dirname(writer.path))
             yield from _of_growth(key, writer)
+        yield from _of_code(config, name)
         if 0 < writer.level < config.producer.level:
             text = f"is below producer.level = {config.producer.level}: nothing between them gets here"
             yield warning(f"{key}.level", text, "lower producer.level, or leave the writer's away")
+
+
+def _of_code(config: Config, name: str) -> Iterator[Finding]:
+    """The writer's process would load this code, too; it may find it elsewhere than whoever looks here."""
+    writer = config.writers[name]
+    if config.source:
+        callables.extend_path([os.path.dirname(config.source)])
+    advice = "that matters if the supervisor runs in this environment: its writer is set aside"
+    for what in ("target", "filter"):
+        reference, key = getattr(writer, what, None), f"writers.{name}.{what}"
+        if reference is None:
+            continue
+        try:
+            found = callables.find(reference, key)
+            if isinstance(writer, CustomWriterConfig) and what == "target":
+                custom.check_options(found, writer.options, key)
+        except ConfigError as error:
+            yield warning(key, str(error).removeprefix(f"{key} "), advice)
 
 
 def _of_growth(key: str, writer: FileWriterConfig) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from redislogkit.config import Config
 from redislogkit.config_values import redact
 from redislogkit.errors import RedislogkitError
 from redislogkit.health import spools
-from redislogkit.health.findings import Finding, counted, ok, problem, warning
+from redislogkit.health.findings import Finding, counted, ok, problem, waits, warning
 from redislogkit.spool import doorbell
 from redislogkit.stream import address
 from redislogkit.stream.client import Overview, StreamClient, WriterState
@@ -149,6 +149,7 @@ def _rate(group: str, seen: Seen, before: Seen | None) -> float | None:
 def findings(config: Config, seen: Seen, rows: list[WriterRow]) -> list[Finding]:
     """Return what deserves a word; empty when all is well."""
     return [
+        *of_configuration(config, seen),
         *_of_supervisor(config, seen),
         *_of_children(seen),
         *_of_stream(config, seen),
@@ -174,10 +175,32 @@ def start_advice(config: Config) -> str:
     return f"supervisor.autostart is false: start its service (systemd), or run: {by_hand}"
 
 
+def of_configuration(config: Config, seen: Seen) -> Iterator[Finding]:
+    """Say it where the supervisor works for another configuration than the one that is looked at."""
+    if seen.supervisor is None or launch.is_announced(config):
+        return
+    theirs = seen.supervisor.get("config")
+    if theirs == config.source:
+        text = "the supervisor works for another content of this file: redis, stream or writers differ"
+        advice = f"have the file taken as it is now: redislogkit reload {config.source}"
+    else:
+        text = (
+            f"the supervisor works for another one, {theirs or 'a mapping'}: redis, stream or writers differ"
+        )
+        advice = (
+            f"look with that one: redislogkit status {theirs}"
+            if theirs
+            else "it makes way when the programs have ended that log through it, all of them"
+        )
+    yield warning("configuration", text, advice)
+
+
 def _of_supervisor(config: Config, seen: Seen) -> Iterator[Finding]:
     if seen.supervisor is not None:
         if seen.supervisor.get("config_error"):
-            advice = "mend the file and send SIGHUP again; until then the configuration before is in force"
+            advice = (
+                "mend the file, then: redislogkit reload; until then the configuration before is in force"
+            )
             yield warning("supervisor", f"its last reload failed: {seen.supervisor['config_error']}", advice)
         for cause, number in (seen.supervisor.get("dropped") or {}).items():
             if number:
@@ -195,7 +218,8 @@ def _of_supervisor(config: Config, seen: Seen) -> Iterator[Finding]:
     elif config.supervisor.autostart and not waiting and not alive:
         yield ok("supervisor", "none runs, and nobody logs here; the first application that does starts it")
     else:
-        text = f"none runs on this host; {counted(waiting, 'record')} in {counted(len(seen.spools.states), 'spool')} wait"
+        where = f" in {counted(len(seen.spools.states), 'spool')}"
+        text = f"none runs on this host; {waits(waiting, where)}"
         yield problem("supervisor", text, start_advice(config))
 
 
@@ -242,14 +266,13 @@ def _of_stream(config: Config, seen: Seen) -> Iterator[Finding]:
 def _of_writer(config: Config, seen: Seen, row: WriterRow) -> Iterator[Finding]:
     subject = f"writer {row.name}"
     if row.behind is None:
-        if seen.stream is not None and seen.supervisor is not None and seen.stream.entries:
-            yield warning(
-                subject, "it is not registered with the stream yet", "look at its child's state and error"
-            )
+        runs = seen.supervisor is not None and row.state not in ("-", "elsewhere")
+        if runs and seen.stream is not None and seen.stream.entries:
+            yield warning(subject, "it is not registered with the stream yet", "see its state and error")
         return
     if row.age is None or row.age < _LATE or not row.behind:
         return
-    text = f"{row.behind:,} records wait for it, the oldest for {row.age:,.0f} s"
+    text = f"{waits(row.behind)} for it, the oldest for {row.age:,.0f} s"
     if not row.type and row.state == "-":
         advice = (
             f"nobody is this writer any more? redislogkit writers --drop {row.name}; it holds the stream back"

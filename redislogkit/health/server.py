@@ -182,13 +182,9 @@ def _of_persistence(config: Config, facts: Facts) -> Iterator[Finding]:
         advice = "look at its disk and its log; with stop-writes-on-bgsave-error it refuses records meanwhile"
         yield warning("persistence", "its last snapshot has failed", advice)
     aof = info.get("aof_enabled") == "1"
-    kept = (
-        "append-only file"
-        if aof
-        else "snapshots"
-        if info.get("rdb_last_save_time", "0") != "0"
-        else "nothing"
-    )
+    # The time of the last snapshot is that of the start where none was taken: it tells nothing.
+    snapshots = {None: "snapshots, perhaps", "": "nothing"}.get(facts.save, "snapshots")
+    kept = "append-only file" if aof else snapshots
     if config.producer.ack == "stream" and not aof:
         text = f'on disk: {kept}; with ack = "stream" a record is safe only as far as redis keeps it'
         yield warning(
@@ -205,7 +201,7 @@ def _of_persistence(config: Config, facts: Facts) -> Iterator[Finding]:
 
 def _of_clients(info: Mapping[str, str]) -> Iterator[Finding]:
     connected, most = _number(info, "connected_clients"), _number(info, "maxclients")
-    text = f"{connected:,} connections of maxclients = {most:,}"
+    text = f"{counted(connected, 'connection')} of maxclients = {most:,}"
     if most and connected > 0.9 * most:
         yield warning("clients", text, "raise maxclients, or find out who keeps them (CLIENT LIST)")
     else:

@@ -146,6 +146,10 @@ class Link:
         """Send one line for the supervisor's log; never blocks."""
         self._send("report", message)
 
+    def fail(self, reason: str) -> None:
+        """Say why this child ends now, for the log and for whoever asks; never blocks."""
+        self._send("failure", reason)
+
     def _send(self, kind: str, content: Any) -> None:
         poll = select.poll()
         poll.register(self._connection, select.POLLOUT)
@@ -188,10 +192,10 @@ def main(
     try:
         code = _part(spec.kind)(config, spec.name, link, drain_timeout)
     except RedislogkitError as error:
-        link.report(str(error))
+        link.fail(str(error))
         code = EXIT_REFUSED
     except Exception as error:
-        link.report(f"has failed: {error!r}")
+        link.fail(f"has failed: {error!r}")
         raise
     # Nothing of ours is left to do; the interpreter's own shutdown would only cost time.
     for stream in (sys.stdout, sys.stderr):

@@ -72,11 +72,14 @@ class Child:
         self.restarts = Restarts()
         self.total_restarts = 0
         self.last_exit = ""
+        self.failure = ""
+        """Why it has ended the last time, by its own word; empty when it works again."""
         self.next_start = 0.0
         self.state = STARTING
         self.since = time.time()
         self._report = report
         self._said: set[str] = set()
+        self._last_word = ""
         self._started = 0.0
         self._last_beat = 0.0
         self._told = ""
@@ -142,7 +145,9 @@ class Child:
                 if kind == "beat":
                     self._last_beat, self.status = time.monotonic(), content
                     self.totals.note(content)
+                    self.failure = ""
                 else:
+                    self._last_word = content if kind == "failure" else self._last_word
                     self._pass_on(content)
         except (EOFError, OSError):
             self.hang_up()
@@ -199,6 +204,7 @@ class Child:
             self.process.close()
             self.process = None
             self.last_exit = f"ended with {_describe(code)}"
+            self.failure, self._last_word = self._last_word, ""
             self.look()
         return code
 
@@ -259,6 +265,8 @@ class Child:
     def go_on(self) -> None:
         """It is wanted again after `drain`."""
         self._stopped = self.unfinished = False
+        if self.last_exit == FINISHED:
+            self.last_exit = ""  # nothing that somebody should look at
         self.look()
 
     def leave(self, message: str, timeout: float) -> None:
@@ -275,12 +283,12 @@ class Child:
         """What was before does not count any more: it has other settings now."""
         self.restarts = Restarts()
         self._said.clear()
-        self.last_exit = ""
+        self.last_exit = self.failure = ""
 
     def forget_leaving(self) -> None:
         """It has left as it was told; how is nothing that somebody should look at."""
         self.unfinished = False
-        self.last_exit = ""
+        self.last_exit = self.failure = ""
 
     def kill(self) -> None:
         """End the child now."""
@@ -328,7 +336,7 @@ class Child:
             "restarts": self.total_restarts,
             "next_start": time.time() + max(self.next_start - time.monotonic(), 0.0) if waits else None,
             "last_exit": self.last_exit,
-            "error": status.pop("error", ""),
+            "error": status.pop("error", "") or self.failure,
         }
         if self.spec.kind == child.SHIPPER:
             names = ("producers", "spools", "outstanding", "spool_bytes")

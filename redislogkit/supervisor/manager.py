@@ -23,6 +23,7 @@ and close their copies of both, and of each other's pipes, first of all.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gc
 import os
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from multiprocess.connection import wait
 
+from redislogkit import config as configuration
 from redislogkit import control, identity, launch, locking
 from redislogkit.config import Config
 from redislogkit.errors import RedislogkitError
@@ -98,6 +100,7 @@ class Manager:
         self._config = config
         self._since = self._loaded = time.time()
         self._config_error = ""
+        self._kept = ""
         self._report = report
         self._launched = launched
         self._root = config.spool_root
@@ -134,8 +137,15 @@ class Manager:
         self._listen()
         self._open_control()
 
-    def _announce(self) -> None:
-        self._announced = launch.announce(self._config, launched=self._launched, supervising=True)
+    def _announce(self, instead_of: Config | None = None) -> None:
+        self._announced = launch.announce(
+            self._config,
+            launched=self._launched,
+            supervising=True,
+            loads=self._reload is not None,
+            instead_of=instead_of,
+            error=self._config_error or self._kept,
+        )
 
     def run(self) -> int:
         """Supervise until a signal, or until nobody needs it; return the exit code."""
@@ -144,7 +154,8 @@ class Manager:
             signal.signal(number, self._on_stop_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
         signal.signal(signal.SIGUSR1, self._on_reopen_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)  # whatever the program that launched us had blocked
+        ours = (*stops, signal.SIGHUP, signal.SIGUSR1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)  # whatever the program that launched us had blocked
         try:
             while True:
                 self._tend(self._children)
@@ -253,6 +264,7 @@ class Manager:
             control.ROTATE: self._answer_rotate,
             control.REOPEN: self._answer_reopen,
             control.RELOAD: self._answer_reload,
+            control.CONFIGURATION: self._answer_configuration,
         }
         wanted = request.get("do")
         answer = answers.get(wanted) if isinstance(wanted, str) else None
@@ -292,7 +304,8 @@ class Manager:
         idle = [each for each in self._files() if each.spec.name in names and not each.alive]
         if idle:
             return refusal(
-                f"writer {idle[0].spec.name} does not run now, it is {idle[0].state}: {idle[0].last_exit}"
+                f"writer {idle[0].spec.name} does not run now, it is {idle[0].state}: "
+                f"{idle[0].failure or idle[0].last_exit}"
             )
         return {"ok": True, "writers": self._tell_files(child.ROTATE, names)}
 
@@ -307,6 +320,10 @@ class Manager:
                 "what the last reload has changed is still being carried out; ask again in a moment"
             )
         return self._load_again()
+
+    def _answer_configuration(self, request: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - as all of them
+        content = base64.b64encode(configuration.to_bytes(self._config))
+        return {"ok": True, "configuration": content.decode("ascii")}
 
     def _files(self) -> list[Child]:
         return [
@@ -330,7 +347,7 @@ class Manager:
 
         if self._reload is None:
             error = (
-                "an application has launched this supervisor with a configuration of its own, so there is no file to load; "
+                "an application has launched this supervisor with values that are in no file, so there is nothing to load; "
                 "end the programs that log, all of them, and start them again: docs/operations.md says more"
             )
             self._report(f"nothing is loaded again: {error}")
@@ -340,11 +357,14 @@ class Manager:
         except (RedislogkitError, OSError) as error:
             self._config_error = str(error)
             self._report(f"the configuration is not taken, the old one stays in force: {error}")
+            self._announce()
             return refusal(self._config_error)
         self._config_error = ""
         self._loaded = time.time()
         changes = reloading.compare(self._config, config)
         lines = changes.lines()
+        kept = ", ".join(changes.kept)
+        self._kept = f"{kept} can not be changed while a supervisor runs" if kept else ""
         self._report(f"the configuration is loaded again: {'; '.join(lines) or 'nothing here has changed'}")
         self._changing = self._carry_out(changes)
         self._notifier.reloading()
@@ -354,7 +374,7 @@ class Manager:
         """Make the children as they should be; goes on once in each round of the loop."""
         writers = {each.spec.name: each for each in self._children if each.spec.kind == child.WRITER}
         before, self._config = self._config, changes.config
-        self._announce()
+        self._announce(instead_of=before)
         for each in self._children:
             if each.spec.name not in changes.removed or each.spec.kind != child.WRITER:
                 each.config = changes.config

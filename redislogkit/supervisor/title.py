@@ -17,6 +17,16 @@ _PR_SET_NAME: Final = 15
 _KEEP_ENVIRONMENT: Final = "SPT_NOENV"
 
 
+def prepare() -> None:
+    """Find the place of the title; it is looked for before the environment, so first of all, while that is as it was."""
+    os.environ[_KEEP_ENVIRONMENT] = "1"
+    try:
+        import setproctitle
+    except ImportError:
+        return
+    setproctitle.getproctitle()
+
+
 def give(name: str, title: str) -> None:
     """Give this process a name, of which the kernel keeps 15 bytes, and, where that can be done, a title."""
     os.environ[_KEEP_ENVIRONMENT] = "1"

@@ -256,9 +256,10 @@ class Writer:
         while True:
             try:
                 self._recover()
-            except LockHeldError:
+            except LockHeldError as error:
                 if time.monotonic() >= deadline:
                     raise
+                self._trouble.add(str(error), _PATIENCE)
                 beat(self.status())
                 time.sleep(0.05)
             except OSError as error:

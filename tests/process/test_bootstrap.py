@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.processes import stop
+from redislogkit.__main__ import main as command_line
+from tests.helpers.processes import is_running, stop
 from tests.helpers.scripts import Finished, Scripts
 from tests.helpers.settings import CONFIGURED, arrived, messages, settings, spooled, toml
 from tests.helpers.waiting import wait_until
@@ -269,6 +271,72 @@ def test_other_writers_under_a_supervisor_in_use_are_refused_naming_both_sources
     assert messages(tree["writers"]["app"]["path"]) == ["other"]
 
 
+#: Logs each line of its stdin, and says when it is written.
+ECHO = """
+import logging, sys, redislogkit
+handle = redislogkit.configure(sys.argv[1])
+for line in iter(sys.stdin.readline, ""):
+    logging.warning(line.strip())
+    print(handle.flush(10), flush=True)
+"""
+
+
+def echo(process: subprocess.Popen[str], line: str) -> None:
+    """Have a program that runs `ECHO` log a line."""
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "True\n"
+
+
+def test_programs_that_are_started_anew_one_by_one_take_the_changed_file_with_them(
+    run_python: Run, scripts: Scripts, tree: dict[str, Any], tmp_path: Path
+):
+    file, second = tmp_path / "log.toml", f"{tree['state_dir']}/second.log"
+    file.write_text(toml(tree))
+    old = scripts.start(ECHO, file)
+    echo(old, "before")
+    tree["writers"]["second"] = {"type": "file", "path": second, "formatter": "json"}
+    file.write_text(toml(tree))
+    new = scripts.start(ECHO, file)
+    echo(new, "new")
+    echo(old, "old")
+    assert arrived(second, "new", "old") and arrived(path(tree), "before", "new", "old")
+    # One that still has the old content, and has to start a supervisor, starts it with what the file says.
+    stop(new)
+    lock = Path(tree["state_dir"], tree["stream"]["name"], "supervisor.lock")
+    first = json.loads(lock.read_text())["pid"]
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: not is_running(first))
+    echo(old, "later")
+    assert json.loads(lock.read_text())["pid"] != first
+    arrived(second, "later")
+    # What it can not take it says.
+    file.write_text(toml({**tree, "supervisor": {"autostart": False}, "redis": {"url": "redis://elsewhere"}}))
+    attempt = "import sys, redislogkit\nredislogkit.configure(sys.argv[1])"
+    assert "does not take it: supervisor.autostart is false now" in run_python(attempt, file, check=False).err
+    file.write_text(toml({**tree, "redis": {"url": "embedded://"}}))
+    assert "redis.url can not be changed while" in run_python(attempt, file, check=False).err
+    file.write_text(toml(tree))
+    # Not taken is also a file that somebody has given other values than it says.
+    other = attempt.replace("[1]", "[1], **{'writers.second': None}")
+    told = "Redis, stream and writers must be the same in both. It makes way when all programs"
+    assert told in run_python(other, file, check=False).err
+
+
+def test_a_supervisor_whose_program_has_added_to_the_file_keeps_what_it_has(
+    run_python: Run, scripts: Scripts, tree: dict[str, Any], tmp_path: Path, capsys
+):
+    file = tmp_path / "log.toml"
+    file.write_text(toml(tree))
+    added = ECHO.replace("argv[1]", "argv[1], **{'writers.app.level': 'WARNING'}")
+    echo(scripts.start(added, file), "mine")
+    done = run_python("import sys, redislogkit\nredislogkit.configure(sys.argv[1])", file, check=False)
+    assert "an older content of it, or with other values from its program" in done.err
+    assert command_line(["reload", str(file)]) == 1
+    assert "values that are in no file" in capsys.readouterr().err
+
+
 def test_supervisor_in_the_foreground_never_makes_way(
     run_python: Run, scripts: Scripts, tree: dict[str, Any], tmp_path: Path
 ):
@@ -280,6 +348,11 @@ def test_supervisor_in_the_foreground_never_makes_way(
     tree["writers"]["app"]["level"] = "ERROR"
     done = run_python(CONFIGURED, json.dumps(tree), check=False)
     assert "LockHeldError" in done.err and str(file) in done.err and "a mapping" in done.err
+    right = file.read_text()
+    file.write_text(toml(tree))
+    done = run_python("import sys, redislogkit\nredislogkit.configure(sys.argv[1])", file, check=False)
+    assert f"Have it taken: redislogkit reload {file}" in done.err
+    file.write_text(right)
     assert supervisor.poll() is None
     tree["writers"]["app"].pop("level")
     tree["producer"]["flush_interval"] = 0.5

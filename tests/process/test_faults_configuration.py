@@ -8,6 +8,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from redislogkit.__main__ import main as command_line
 from tests.helpers.processes import is_running
 from tests.helpers.scripts import Scripts
 from tests.helpers.supervision import PRODUCER, Producers, Supervision
@@ -23,7 +26,7 @@ def said(process: Any, pattern: str) -> str:
 
 
 def test_a_configuration_that_is_broken_at_sighup_is_reported_and_the_old_one_stays(
-    state_dir: str, scripts: Scripts
+    state_dir: str, scripts: Scripts, capsys: pytest.CaptureFixture[str]
 ) -> None:
     supervision = Supervision(state_dir)
     process = supervision.start()
@@ -40,6 +43,12 @@ def test_a_configuration_that_is_broken_at_sighup_is_reported_and_the_old_one_st
         file.write_text(content)
         process.send_signal(signal.SIGHUP)
         said(process, answer)
+    file.write_text(right.replace('"file"', '"fiel"') + "[writers.app\n")
+    for command in ("status", "doctor"):  # what runs is to be seen all the same
+        assert command_line([command, str(file)]) == 2
+        told = capsys.readouterr().out
+        assert "problem  configuration: " in told and "is not TOML" in told
+        assert re.search(r"app +file +running|ok +writer app: running", told)
     file.unlink()
     process.send_signal(signal.SIGHUP)
     said(process, "not taken, the old one stays in force")

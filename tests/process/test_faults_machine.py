@@ -369,7 +369,7 @@ def test_a_stranger_with_the_pid_of_a_dead_supervisor_is_left_alone(state_dir: s
     try:
         if stranger.pid != dead.pid or stranger.poll() is not None:
             pytest.skip("the pid was not to be had")
-        assert not launch._ask_to_end(config)
+        assert not launch._tell(config, signal.SIGTERM)
         assert is_running(stranger.pid)
     finally:
         stranger.kill()

@@ -19,6 +19,7 @@ import msgspec
 import pytest
 import tomli
 
+from redislogkit import config as configuration
 from redislogkit import zstd
 from redislogkit.config import (
     Config,
@@ -1090,3 +1091,37 @@ def test_loading_imports_nothing_heavy():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert result.stdout == "[]\n"
+
+
+# --- what can be known of a file that is wrong -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["[writers.app", 'type = "file', "]", "level = ", "[wirters.b]", "\0"])
+def test_a_file_that_is_wrong_still_says_where_its_stream_is(tmp_path, fault):
+    path = tmp_path / "log.toml"
+    head, where, writer = (
+        'state_dir = "here"',
+        '[stream]\nname = "shop"\nmax_records = 0',
+        "[writers.app]\nlevel = 1",
+    )
+    for text in ([head, where, fault, writer], [head, where, writer, fault]):
+        path.write_text("\n".join(text))
+        with pytest.raises(ConfigError):
+            configuration.load(path)
+        known = configuration.salvage(path)
+        assert known is not None
+        assert (known.state_dir, known.stream.name, known.source) == (
+            str(tmp_path / "here"),
+            "shop",
+            str(path),
+        )
+
+
+def test_what_is_not_known_of_a_file_that_is_wrong_has_its_default(tmp_path):
+    gone = configuration.salvage(tmp_path / "gone.toml")
+    assert gone is not None and gone.stream.name == "app"
+    (tmp_path / "log.toml").write_text("a = " + "[" * 5000)
+    hopeless = configuration.salvage(tmp_path / "log.toml")
+    assert hopeless is not None and hopeless.stream.name == "app"
+    (tmp_path / "log.toml").write_text('stream = 7\nstate_dir = "${NOBODY_SETS_THIS}"')
+    assert configuration.salvage(tmp_path / "log.toml") is None

@@ -155,6 +155,14 @@ def test_the_page_about_containers_shows_the_file_that_is_there():
     assert tomli.loads(shown) == tomli.loads((ROOT / "configs/container.toml").read_text(encoding="utf-8"))
 
 
+def test_the_page_about_containers_names_commands_that_there_are():
+    text = (ROOT / "docs/containers.md").read_text(encoding="utf-8")
+    named = [ast.literal_eval(line) for line in re.findall(r"\[(?:\"CMD\", )?\"redislogkit\".*?\]", text)]
+    assert len(named) == 3  # of the image, of the service, and its health check
+    for command in named:
+        __main__.parser().parse_args(command[command.index("redislogkit") + 1 :])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_every_python_example_compiles(page):
     for number, text in enumerate(blocks(page, "python"), 1):

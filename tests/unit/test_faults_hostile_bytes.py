@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -278,7 +279,7 @@ def test_no_process_is_ended_for_what_a_lock_file_of_anything_says(
     owner = identity.owner() | {"pid": pid, "start": None}
     Path(launch.lock_path(config)).write_text(json.dumps(owner))
     monkeypatch.setattr(os, "kill", _no_kill)
-    assert not launch._ask_to_end(config)
+    assert not launch._tell(config, signal.SIGTERM)
 
 
 def _no_kill(pid: int, number: int) -> None:

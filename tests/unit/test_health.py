@@ -10,8 +10,8 @@ import pytest
 from redislogkit import config as configuration
 from redislogkit import identity, launch
 from redislogkit.errors import ServerAwayError
-from redislogkit.health import doctor, folders, overview, server, spools
-from redislogkit.health.findings import worst
+from redislogkit.health import doctor, folders, notes, overview, server, spools
+from redislogkit.health.findings import waits, worst
 from redislogkit.health.overview import Seen
 from redislogkit.health.spools import SpoolState
 from redislogkit.record import Facts
@@ -250,6 +250,21 @@ def test_with_ack_stream_a_server_has_to_keep_what_it_takes(config):
     assert worst(judged(config, aof_enabled="0")) == "ok"
 
 
+@pytest.mark.parametrize(
+    ("save", "aof", "kept"),
+    [
+        ("", "1", "append-only file"),
+        ("", "0", "nothing"),
+        ("3600 1", "0", "snapshots"),
+        (None, "0", "snapshots, perhaps"),
+    ],
+)
+def test_what_a_server_keeps_on_disk_is_what_it_is_set_to(config, save, aof, kept):
+    info = {**GOOD, "aof_enabled": aof, "rdb_last_save_time": "1796056389"}
+    told = judged(config, server.Facts(info, save, {}, 0.001, 0.0, 1000))
+    assert f"on disk: {kept}; not" in next(each.text for each in told if each.subject == "persistence")
+
+
 def test_rights_clocks_and_distance_are_judged(config):
     facts = server.Facts(GOOD, None, {"XADD": "no permission"}, 0.2, 60.0, None)
     told = {finding.subject: finding for finding in judged(config, facts)}
@@ -326,11 +341,47 @@ def test_damaged_segments_are_told(config):
 
 
 def test_a_supervisor_for_another_configuration_is_told(config):
+    config = msgspec.structs.replace(config, source="/log.toml")
     launch.prepare(config)
-    other = changed(config, "redis", url="redis://other")
-    assert launch.announce(other, launched=True)
-    assert any(
-        "works for another one" in finding.text for finding in doctor._of_configuration(config, seen())
+    lonely = seen(
+        supervisor=supervisor(child("shipper", "shipper"), config="/log.toml"), stream=stream(none=state())
+    )
+    assert worst(doctor._of_configuration(config, lonely)) == "ok"
+    assert launch.announce(changed(config, "redis", url="redis://other"), launched=True)
+    told = doctor._of_configuration(config, lonely)
+    assert told == found(config, lonely)  # and nothing of a writer that is not there
+    assert "for another content of this file" in told[0].text
+    assert told[0].advice.endswith("redislogkit reload /log.toml")
+    (other,) = found(config, seen(supervisor=supervisor(config="/other.toml")))
+    assert (other.text[:45], other.advice) == (
+        "the supervisor works for another one, /other.",
+        "look with that one: redislogkit status /other.toml",
     )
     assert launch.announce(config, launched=True)
     assert worst(doctor._of_configuration(config, seen())) == "ok"
+
+
+def test_one_record_waits_and_two_wait():
+    assert [waits(0), waits(1), waits(2_000, " in 1 spool")] == [
+        "0 records wait", "1 record waits", "2,000 records in 1 spool wait",
+    ]  # fmt: skip
+
+
+def test_code_that_a_writer_would_not_find_is_told(tmp_path):
+    file = tmp_path / "log.toml"
+    (tmp_path / "told_hook.py").write_text("def post(records, url): ...\n")
+    text = f'state_dir = "{tmp_path}"\n[writers.a]\ntype = "custom"\n'
+    for section, said in [
+        ('target = "told_hook:post"\noptions = { url = "x" }', ""),
+        ('target = "told_hook:pots"', "must be something that can be loaded here, got 'told_hook:pots'"),
+        ('target = "told_hook:post"', "must take a list of records and the options (none)"),
+        (
+            'target = "told_hook:post"\noptions = { url = "x" }\nfilter = "nowhere:f"',
+            "got 'nowhere:f': ModuleNotFound",
+        ),
+    ]:
+        file.write_text(text + section)
+        told = [
+            note for note in notes.notes(configuration.load(file)) if note.subject.startswith("writers.a.")
+        ]
+        assert [said in note.text for note in told] == [True] * bool(said), told

@@ -100,18 +100,20 @@ class Seen:
         config = configuration.load({"state_dir": "/nowhere", "writers": {"app": {"type": "tty"}}})
         self.child = Child(ChildSpec("writer", "app"), config, self.reports.append)
 
-    def start(self, code: int, *, beats: str | None = None, waits: bool = False) -> None:
+    def start(self, code: int, *, beats: str | None = None, fails: str = "", waits: bool = False) -> None:
         def main(*given: Any) -> None:
             link = Link(given[2], 10.0)
             if beats is not None:
                 link.beat(ServerStatus(beats))
+            if fails:
+                link.fail(fails)
             while waits and not link.stopping():
                 time.sleep(0.002)
             os._exit(code)
 
         self._patch.setattr(inside, "main", main)
         self.child.start(lambda: None)
-        assert self.child.state == "starting"
+        assert self.child.state in ("starting", "set aside")
 
     def until(self, *states: str) -> dict[str, Any]:
         end = time.monotonic() + 10
@@ -121,6 +123,13 @@ class Seen:
                 self.child.tend()
             time.sleep(0.001)
         return self.child.facts()
+
+    def until_it_has_ended(self) -> None:
+        end = time.monotonic() + 10
+        while self.child.alive:
+            assert time.monotonic() < end, self.reports
+            self.child.tend()
+            time.sleep(0.001)
 
 
 @pytest.fixture
@@ -144,6 +153,23 @@ def test_a_child_that_can_not_begin_is_told_apart_from_one_that_crashes_at_work(
     seen.until("restarting")
     assert seen.reports[1:] == ["writer app: has ended with exit code 3, starting it again"]
     assert seen.child.facts()["restarts"] == 1
+
+
+def test_why_a_child_has_ended_is_known_until_it_works_again(seen):
+    seen.start(78, fails="no such folder")
+    assert seen.until("set aside")["error"] == "no such folder"
+    assert seen.reports[0] == "writer app: no such folder"
+    seen.start(1)  # and says nothing of it
+    seen.until_it_has_ended()
+    assert seen.child.facts()["error"] == ""
+    seen.start(0, fails="too late", waits=True)
+    seen.child.tell("end")
+    seen.until_it_has_ended()
+    assert seen.child.facts()["error"] == "too late"
+    seen.start(0, beats="", waits=True)
+    while not seen.child.status:
+        seen.child.tend()
+    assert seen.child.facts()["error"] == ""
 
 
 def test_a_child_that_says_why_it_waits_is_waiting(seen):
@@ -183,6 +209,7 @@ def test_a_child_that_has_been_drained_is_not_started_before_it_is_wanted_again(
     assert not seen.child.to_be_started
     seen.child.go_on()
     assert seen.child.to_be_started
+    assert seen.child.facts()["last_exit"] == ""  # nothing has failed
 
 
 def test_one_that_had_just_failed_when_everything_stops_has_not_finished(seen):

@@ -356,6 +356,18 @@ def test_a_lock_that_is_freed_in_time_is_waited_for(run):
     assert run.lines.texts() == ["a1"]
 
 
+def test_who_waits_for_a_lock_says_for_whom_and_that_it_is_over(run, monkeypatch):
+    monkeypatch.setattr(base, "_PATIENCE", 0.0)
+    run.lines.held = 3
+    run.stream.add((A, 1, [logged("a1")]))
+    run.go(rounds=5)
+    assert (run.lines.texts(), run.status.error) == (["a1"], "")
+    assert run.reports == ["waiting: in use by process 4711", "goes on"]
+    run.lines.held = 1000
+    run.go(rounds=2)
+    assert run.status.error == "in use by process 4711"
+
+
 def test_a_writer_that_is_told_to_stop_at_once_has_opened_its_destination_before_it_reads(run):
     run.lines.items = [(logged("left by a kill"), A, 1)]
     run.stream.add((A, 1, [logged("a1")]))
