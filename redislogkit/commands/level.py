@@ -99,12 +99,7 @@ def _change(client: StreamClient, config: Config, name: str, level: int, seconds
 
 
 def _notes(config: Config, name: str, level: int) -> Iterator[str]:
-    """Say what keeps records of that level away although the logger lets them pass, and what it means to raise one."""
-    if level > _configured(config, name):
-        yield (
-            f"a program that has nothing to log from {common.level_name(level)} on is silent then, and has its level back "
-            "with its next record or redislogkit.look_at_levels(), not before"
-        )
+    """Say what keeps records of that level away although the logger lets them pass."""
     if config.producer.level > level:
         least = common.level_name(config.producer.level)
         yield f"producer.level is {least}: what is below does not leave a producer"
@@ -117,13 +112,6 @@ def _notes(config: Config, name: str, level: int) -> Iterator[str]:
         yield f"of the writers, {', '.join(takers)} will write it"
     elif not takers:
         yield from (f"writers.{writer}.{why}" for writer, why in refusals.items())
-
-
-def _configured(config: Config, name: str) -> int:
-    """Return the level that the file gives a logger, by itself or its parents."""
-    while name and name not in config.loggers:
-        name = name.rpartition(".")[0]
-    return config.loggers[name or "root"]
 
 
 def _refusal(least: int, patterns: tuple[str, ...], name: str, level: int) -> str:

@@ -118,15 +118,6 @@ def test_what_keeps_the_records_away_all_the_same_is_named(tree, tmp_path, capsy
     path.write_text(toml(tree), encoding="utf-8")
     assert command.main(["level", "shop", "DEBUG", "-c", str(path)]) == 0
     assert "of the writers, all will write it" in capsys.readouterr().err
-    tree["loggers"] = {"root": "INFO", "shop": "ERROR"}
-    path.write_text(toml(tree), encoding="utf-8")
-    for name, level, raised in [
-        ("shop.db", "ERROR", False),
-        ("shopping", "ERROR", True),
-        ("root", "INFO", False),
-    ]:
-        assert command.main(["level", name, level, "-c", str(path)]) == 0
-        assert ("is silent then" in capsys.readouterr().err) == raised
 
 
 @pytest.mark.parametrize(

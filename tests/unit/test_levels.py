@@ -14,10 +14,24 @@ import redislogkit
 from redislogkit import levels
 from redislogkit.levels import Change, Found
 from redislogkit.producer import levels as obeyed
+from redislogkit.producer.fast import _FastLogger
 from redislogkit.producer.handler import SpoolHandler
 from redislogkit.ship.levels import LevelsFile
 
 NAME = "test_levels.shop"
+
+
+class Seeing(logging.Handler):
+    """Keeps messages."""
+
+    def __init__(self, seen: list[str]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._seen.append(record.getMessage())
+
+
 LOCK = logging._lock  # type: ignore[attr-defined]
 
 
@@ -119,6 +133,31 @@ def test_what_the_configuration_says_meanwhile_is_what_is_put_back(path, logger)
     assert logger.level == logging.ERROR
     obeyed.configured(NAME, logging.INFO)
     assert logger.level == logging.INFO
+
+
+@pytest.mark.parametrize("end", ["time", "reset"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_process_that_a_raised_level_silences_has_its_level_back(path, logger, monkeypatch, end, fast):
+    monkeypatch.setattr(obeyed, "_WATCH", 0.0)
+    below = logging.getLogger(f"{NAME}.below")
+    seen: list[str] = []
+    for each in (logger, below):
+        monkeypatch.setattr(each, "__class__", _FastLogger if fast else logging.Logger)
+        monkeypatch.setattr(each, "handlers", [Seeing(seen)])
+        monkeypatch.setattr(each, "propagate", False)
+    put(path, change(logging.ERROR))
+    below.warning("one")
+    logger.warning("two")
+    assert seen == []
+    if end == "time":
+        monkeypatch.setattr(time, "time", lambda now=time.time: now() + 3600)
+    else:
+        os.unlink(path)
+    below.warning("three")
+    logger.warning("four")
+    assert seen == ["three", "four"]
+    assert logger.level == logging.WARNING
+    assert {type(vars(each)["_cache"]) for each in (logger, below)} == {dict}
 
 
 def test_root_is_the_root_logger(path, monkeypatch):
