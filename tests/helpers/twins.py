@@ -24,6 +24,9 @@ NAME: Final = "app.db"
 #: Names of threads that each side has its own of.
 HAS_A_THREAD_OF_ITS_OWN: Final = frozenset(["Worker", "fake", "before", "after", "\\ud812", "\ud812"])
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]{6,}|(?<=id=')[0-9]+")
+_FRAME_OF_LOGGING: Final = re.compile(
+    rf'  File "{re.escape(logging.__file__)}", line \d+, in (\w+)\n(?:    .*(?:\n|$))*'
+)
 _emit: Final = SpoolHandler.emit
 INSIDE: Final = (logging.__file__, os.path.dirname(os.path.dirname(fast.__file__)))
 _METHODS: Final = {
@@ -156,9 +159,19 @@ def decoded(payloads: Any) -> list[Record]:
     return items
 
 
+def _is_patched(name: str) -> bool:
+    """True where a method of the class is patched: ours, which calls it, stands in the stack as well."""
+    return name in _METHODS and getattr(logging.Logger, name) is not _METHODS[name]
+
+
+def _stack_without_ours(stack: str) -> str:
+    return _FRAME_OF_LOGGING.sub(lambda found: "" if _is_patched(found[1]) else found[0], stack)
+
+
 def seen(record: Record) -> dict[str, Any]:
     """Return every field of a record but its time."""
     values = {name: getattr(record, name) for name in NAMES if name != "created"}
+    values["stack_info"] = record.stack_info and _stack_without_ours(record.stack_info)
     values["rich"] = type(record) is RichRecord and record.created != 0.0
     if record.thread_name in HAS_A_THREAD_OF_ITS_OWN:
         values["thread"] = "its own"
@@ -177,16 +190,11 @@ def seen(record: Record) -> dict[str, Any]:
 def raised(error: BaseException) -> tuple[Any, ...]:
     """Return what can be seen of an exception: also the stack that it has come through.
 
-    An interrupted call is interrupted where it is. Where a method of the class is patched, ours, which calls it,
-    stands in the stack as well.
+    An interrupted call is interrupted where it is.
     """
     stack = []
     for entry in traceback.extract_tb(error.__traceback__):
-        ours = (
-            entry.filename == logging.__file__
-            and entry.name in _METHODS
-            and getattr(logging.Logger, entry.name) is not _METHODS[entry.name]
-        )
+        ours = entry.filename == logging.__file__ and _is_patched(entry.name)
         inside = (
             not isinstance(error, Exception) and entry.filename.startswith(INSIDE)
         ) or entry.name == "emit"

@@ -56,6 +56,7 @@ def test_a_set_up_that_runs_is_shown_examined_and_rotated(running, capsys):
     code, told = _json(capsys, "doctor", config)
     assert code == 0
     assert {finding["part"] for finding in told["findings"]} == {
+        "installation",
         "configuration",
         "server",
         "disk",

@@ -30,7 +30,7 @@ from unittest import mock
 
 import pytest
 import time_machine
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from redislogkit.producer import compiled, fast
@@ -718,6 +718,7 @@ def dispatch(side: Side, call: Any) -> Any:
     ),
     calls=st.lists(_calls, min_size=1, max_size=4),
 )
+@example(["wrapped error *"], [("error", (), "%s", [], {"stack_info": True})])
 def test_generated_calls_look_the_same_while_worlds_come_and_go(pair, worlds, calls):
     twins = pair
     twins.renew()
