@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import uuid
@@ -21,6 +22,10 @@ from tests.helpers.server import Server, client
 # Hundreds of processes import the same modules, and most of their time would go into compiling them anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A shell has its jobs in the background ignore Ctrl-C, and what they start does then, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Other people's load on the machine is no reason to fail.
 hypothesis.settings.register_profile(

@@ -253,10 +253,12 @@ class Shipper:
         """Do what is to be done now, without waiting."""
         now = time.monotonic()
         if now >= self._next_housekeeping:
-            pause = min(_HOUSEKEEPING * max(self._house_took / _CHEAP, 1.0), _LONGEST_HOUSEKEEPING)
-            self._next_housekeeping = now + (_DRAIN_HOUSEKEEPING if draining else pause)
+            self._next_housekeeping = now + (_DRAIN_HOUSEKEEPING if draining else _HOUSEKEEPING)
             self._thorough = True
-            self._keep_house()
+            dead = self._keep_house()
+            if not (dead or draining):
+                rest = _HOUSEKEEPING * self._house_took / _CHEAP
+                self._next_housekeeping = max(self._next_housekeeping, now + min(rest, _LONGEST_HOUSEKEEPING))
             self._house_took = time.monotonic() - now
         if not self._entries and self._connected() and (draining or now >= self._next_collect):
             thorough, began = self._thorough, time.monotonic()
@@ -375,11 +377,13 @@ class Shipper:
             except RedislogkitError as error:
                 self._away(error)
 
-    def _keep_house(self) -> None:
+    def _keep_house(self) -> bool:
+        """Look after all spools; True where some are of the dead, or wait to be opened."""
         self._discover(again=True)
         began = time.monotonic()
         again = began + _SOON if self._spools.waiting else self._next_housekeeping
-        for spool in self._spools.look_after():
+        dead = self._spools.look_after()
+        for spool in dead:
             now = time.monotonic()
             if now - began > _LONGEST_BURIAL:  # a sign of life first, and records of the living
                 again = now
@@ -392,6 +396,7 @@ class Shipper:
         if self._levels is not None and self._client is not None and began >= self._next_levels:
             self._next_levels = began + (_LEVELS_PAUSE if self._spools.living else _LONGEST_LEVELS_PAUSE)
             self._bring_levels(self._client, self._levels)
+        return bool(dead or self._spools.waiting)
 
     def _bring_levels(self, client: StreamEnd, file: LevelsFile) -> None:
         """Tell the producers of this host whose level somebody has changed for a while."""

@@ -711,7 +711,7 @@ def dispatch(side: Side, call: Any) -> Any:
     return getattr(side.log, method)(*first, msg, *args, **keywords)
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)  # both ways
 @given(
     worlds=st.lists(
         st.sampled_from(sorted(WORLDS.keys() - {"handlers in a tuple *"})), max_size=2, unique=True

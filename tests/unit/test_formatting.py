@@ -320,7 +320,7 @@ json_extras = st.dictionaries(
 
 
 @pytest.mark.usefixtures("untraced")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     message=texts | st.text(alphabet='\n\r\v\f\x1c\x85\u2028\u2029"\\\x00é', max_size=6), extra=json_extras
 )

@@ -871,7 +871,7 @@ def test_an_exception_between_any_two_instructions_of_the_close_keeps_everything
         rig.remove()
         if not more:
             break
-        step += 3
+        step += 7
 
 
 def test_what_an_interrupted_append_has_left_is_no_frame_to_anybody(rig):
