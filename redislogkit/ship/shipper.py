@@ -23,9 +23,11 @@ that goes on logging can therefore not keep a stopping shipper busy; what comes 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -71,6 +73,10 @@ _LONGEST_POSITIONS_PAUSE: Final = 0.25
 _POSITIONS_SHARE: Final = 50
 _PRODUCERS_AT_ONCE: Final = 1000
 _LONGEST_SLEEP: Final = 1.0
+#: Looks at all producers take at most one part in so many of the time, but come at least after so many intervals: with a
+#: thousand quiet ones (0.6 ms), records wait for 60 ms instead of 20, and all processes together need half as much.
+_LOOKS_SHARE: Final = 100
+_LONGEST_REST: Final = 5
 _DRAIN_PAUSE: Final = 0.002
 _DRAIN_HOUSEKEEPING: Final = 0.02
 
@@ -177,6 +183,7 @@ class Shipper:
         self._turn = 0
         self._collected = 0  # bytes, ever
         self._thorough = False
+        self._looks = deque([0.0], maxlen=4)  # what looks at all spools took
         self._backlog = self._busy = False
         self._caught_up: set[str] = set()  # directories; while draining
         self._pending: list[batch.RawRun] = []
@@ -327,14 +334,18 @@ class Shipper:
     def _pause(self, seconds: float, wake: Sequence[int]) -> None:
         """Rest until the spools are looked at again, at most ``seconds`` from now, or positions are to be followed.
 
-        With little to ship, looking again early would only be work; a thousand quiet producers make a lot of it.
+        With little to ship, looking again early would only be work; a thousand quiet producers make a lot of it. So
+        with very many, the time between two looks is longer, by what a look at all of them takes.
         """
         now = time.monotonic()
+        until = now + seconds if self._pending else math.inf
         if now >= self._next_collect:
             if max(self._pending_bytes, self._sent_bytes) >= FULL_BATCH // 8:
                 seconds = min(seconds, max(self._settings.flush_interval / 4, 0.002), 0.05)
-            self._next_collect = now + seconds
-        until = min(self._next_collect, self._next_positions) if self._behind else self._next_collect
+            # The least of some: whatever else the machine does, a look at few is short.
+            least = min(_LOOKS_SHARE * min(self._looks), _LONGEST_REST * self._settings.flush_interval)
+            self._next_collect = now + max(seconds, least)
+        until = min(until, self._next_collect, self._next_positions if self._behind else math.inf)
         self._rest(max(until - now, 0.0), wake)
 
     def _rest(self, seconds: float, wake: Sequence[int]) -> None:
@@ -454,7 +465,9 @@ class Shipper:
             since = now - self._settings.flush_interval
         turns = [*enumerate(spools[turn:], turn), *enumerate(spools[:turn])]
         if not thorough:
+            began = time.monotonic()
             turns = [(index, spool) for index, spool in turns if spool.has_news()]
+            self._looks.append(time.monotonic() - began)
         for index, spool in turns:
             if self._pending_bytes >= LARGE_BATCH:
                 self._turn, self._backlog = index, True

@@ -883,3 +883,24 @@ def test_looking_after_many_spools_takes_a_small_part_of_the_time(bench, monkeyp
     shipper._house_took, shipper._next_housekeeping = 3.0, 0.0
     shipper.step()
     assert shipper._next_housekeeping <= time.monotonic() + 1.0
+
+
+@pytest.mark.parametrize(("took", "rest"), [(0.0001, 0.02), (0.0006, 0.06), (0.5, 0.1)])
+def test_where_a_look_at_all_spools_takes_long_the_next_comes_later(bench, took, rest):
+    shipper = bench.shipper(flush_interval=0.02)
+    shipper._looks.extend([9.0, took, 9.0, 9.0])
+    began = time.monotonic()
+    shipper._pause(0.02, ())
+    assert shipper._next_collect - began == pytest.approx(rest, abs=0.005)
+    assert time.monotonic() - began >= rest
+
+
+def test_what_is_found_already_leaves_in_time_however_long_a_look_takes(bench):
+    shipper, end = bench.shipper(flush_interval=0.02), bench.producer()
+    log(end, 1)
+    shipper.step()
+    assert shipper._pending
+    shipper._looks.extend([9.0] * 4)
+    began = time.monotonic()
+    shipper._pause(0.02, ())
+    assert time.monotonic() - began < 0.09
