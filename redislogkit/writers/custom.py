@@ -23,6 +23,7 @@ import inspect
 import os
 import random
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -46,6 +47,8 @@ Target = Callable[[list[LoggedRecord]], object]
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 30.0
 _LONGEST_REASON: Final = 1000
+#: Seconds between two lines about what is rejected.
+_TOLD_PAUSE: Final = 10.0
 #: Suspects in a row that are taken for a target that is away; each time that nothing goes through it doubles.
 _FEWEST_SUSPECTS: Final = 2
 
@@ -138,6 +141,8 @@ class CustomDestination:
         self._failed = 0  # calls in a row
         self._suspects = _FEWEST_SUSPECTS
         self._lone = False  # all records there are have failed alone
+        self._untold = 0  # rejected since the last line about it
+        self._next_told = 0.0
 
     # -- the seam -------------------------------------------------------------------------------
 
@@ -217,9 +222,13 @@ class CustomDestination:
         self._dead_letters.add(fresh)
         self._done.update(record.id for record, _ in fresh)
         self.counts.rejected += len(fresh)
-        record, reason = fresh[0]
-        more = f", and {len(fresh) - 1} more" if len(fresh) > 1 else ""
-        self._report(f"rejected: record {record.id}{more}: {reason}; see {self._dead_letters.path}")
+        self._untold += len(fresh)
+        now = time.monotonic()
+        if now >= self._next_told:  # a target that refuses everything must not fill the supervisor's log
+            record, reason = fresh[0]
+            more = f", and {self._untold - 1} more" if self._untold > 1 else ""
+            self._report(f"rejected: record {record.id}{more}: {reason}; see {self._dead_letters.path}")
+            self._untold, self._next_told = 0, now + _TOLD_PAUSE
 
     def _away(self, reason: str, *, alone: bool = False) -> TargetAwayError:
         self._lone = alone

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from redislogkit.producer import compiled
 from stress.bench import workloads
 from stress.bench.table import aligned
 
@@ -105,7 +106,8 @@ def compare(counts: Counts, recorded: Counts, tolerance: float) -> list[Verdict]
 
 def _platform() -> str:
     version = ".".join(platform.python_version_tuple()[:2])
-    return f"{platform.python_implementation().lower()}-{version}-{platform.machine()}"
+    name = f"{platform.python_implementation().lower()}-{version}-{platform.machine()}"
+    return name if compiled.MODULE is not None else f"{name}-pure"
 
 
 def _shown(value: float) -> str:

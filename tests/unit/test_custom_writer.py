@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -485,3 +486,17 @@ def test_a_dead_letter_that_does_not_fit_the_disk_leaves_no_part(tmp_path, monke
     with pytest.raises(OSError, match="space"):
         letters.add([(view(FULL), "second")])
     assert path.read_bytes() == before
+
+
+def test_a_target_that_refuses_everything_does_not_fill_the_log_of_the_supervisor(run, monkeypatch):
+    run.settings["batch_size"] = 2
+    run.target.bad = {name: Reject("no") for name in NAMES}
+    for number in range(0, 20, 2):
+        run.stream.add((A, number + 1, items(*NAMES[number : number + 2])))
+    run.go()
+    told = [line for line in run.reports if "rejected: record" in line]
+    assert len(run.dead()) == 20
+    assert len(told) == 1
+    run.destination._next_told = 0.0  # a while later
+    run.destination._set_aside([(mock.Mock(id="later", message="x", as_dict=dict), "no")])
+    assert "rejected: record later, and 19 more: no" in run.reports[-1]
