@@ -640,8 +640,9 @@ def test_no_value_of_any_key_raises_anything_else():
         )
         for key in schema.__struct_fields__
     ]
-    for path in [*paths, *Config.__struct_fields__, "loggers.x", "writers.x", "writers.app.type"]:
-        for value in ODD_VALUES:
+    paths += [*Config.__struct_fields__, "loggers.x", "writers.x", "writers.app.type"]
+    for number, path in enumerate(paths):
+        for value in ODD_VALUES[number % 2 :: 2]:
             config = load_or_none(one(path, value))
             assert config is None or from_bytes(to_bytes(config)) == config
 
