@@ -594,7 +594,7 @@ WORLDS: dict[str, World] = {
     "another handler first": on_each(lambda side: [side.keep(side.root), side.root.handlers.reverse()]),
     "another handler below": on_each(lambda side: side.keep(side.log)),
     "another handler in between, of a high level": on_each(lambda side: side.keep(side.app, 40)),
-    "another handler in its place": on_each(lambda side: side.root.handlers.__setitem__(0, side.keep(side.app))),
+    "another handler in its place": on_each(lambda side: side.root.handlers.__setitem__(slice(1), [side.keep(side.app)])),
     "null handler below": on_each(lambda side: side.log.addHandler(logging.NullHandler())),
     "stderr below": on_each(lambda side: side.log.addHandler(logging.StreamHandler())),
     "handlers in a tuple *": on_each(
@@ -717,6 +717,7 @@ def dispatch(side: Side, call: Any) -> Any:
     ),
     calls=st.lists(_calls, min_size=1, max_size=4),
 )
+@example(["no handler", "another handler in its place"], [("debug", (), "%s", [], {})])
 @example(["wrapped error *"], [("error", (), "%s", [], {"stack_info": True})])
 def test_generated_calls_look_the_same_while_worlds_come_and_go(pair, worlds, calls):
     twins = pair
