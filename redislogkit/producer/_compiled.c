@@ -40,6 +40,15 @@ static int is_on = 1;
 #define KIND(object) ((PyObject *)Py_TYPE(object))
 #define SLOT(end, which) (*(PyObject **)((char *)(end) + offsets[which]))
 
+/* Forget an error that is our own affair; true where it came from outside (Ctrl-C), and goes on to the caller. */
+static int came_from_outside(void)
+{
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
+        return 1;
+    PyErr_Clear();
+    return 0;
+}
+
 static unsigned char *put_number(unsigned char *at, unsigned char tag, uint64_t number, int bytes)
 {
     *at++ = tag;
@@ -94,9 +103,11 @@ static int obey_mark(PyObject *end, Py_ssize_t size)
             PyErr_Clear();
         }
         if (PyList_GET_SIZE(turn) == 1)
-            PyList_Append(turn, Py_None); /* has room: nothing is reserved */
+            PyList_Append(turn, Py_None); /* needs no memory: its place is still there */
         if (PyList_GET_SIZE(SLOT(end, S_PARKED)))
             Py_XDECREF(PyObject_CallMethodObjArgs(end, append_parked_name, NULL));
+        if (kind == NULL)
+            PyErr_Fetch(&kind, &error, &trace);
         PyErr_Clear();
         PyErr_Restore(kind, error, trace);
     }
@@ -105,10 +116,7 @@ static int obey_mark(PyObject *end, Py_ssize_t size)
     Py_DECREF(position);
     Py_XDECREF(length);
     Py_XDECREF(done);
-    if (done == NULL && !PyErr_ExceptionMatches(PyExc_Exception))
-        return -1;
-    PyErr_Clear(); /* the record is stored: nobody's concern */
-    return 1;
+    return came_from_outside() ? -1 : 1; /* the record is stored: nothing else is anybody's concern */
 }
 
 /* Encode a plain record and store it: 1 when it is stored, 0 when nothing has been done; -1 with an exception, that came
@@ -205,7 +213,7 @@ static const char *const attribute_names[ATTRIBUTES] = {
     "lineno", "funcName", "created", "msecs", "relativeCreated", "thread", "threadName", "processName", "process", "taskName",
 };
 static PyObject *names[ATTRIBUTES]; /* interned */
-static Py_ssize_t attribute_count;       /* of this Python's records */
+static Py_ssize_t attribute_count;  /* of this Python's records */
 
 static PyObject *record_type;
 static PyObject *get_message_name, *get_message;
@@ -250,7 +258,8 @@ static PyObject *put_record(PyObject *module, PyObject *const *arguments, Py_ssi
     }
     PyObject *end = arguments[0], *record = arguments[1], *pid = arguments[2], *process_name = arguments[3];
     Py_ssize_t most = PyLong_AsSsize_t(arguments[4]);
-    if (!is_on || KIND(record) != record_type || PyDict_GetItemWithError(((PyTypeObject *)record_type)->tp_dict, get_message_name) != get_message)
+    if (!is_on || KIND(record) != record_type
+        || PyDict_GetItemWithError(((PyTypeObject *)record_type)->tp_dict, get_message_name) != get_message)
         Py_RETURN_NONE;
     dict = PyObject_GenericGetDict(record, NULL);
     if (dict == NULL) {
@@ -284,16 +293,22 @@ static PyObject *put_record(PyObject *module, PyObject *const *arguments, Py_ssi
     PyObject *thread = PyDict_GetItemWithError(threads, values[R_THREAD]);
     if (thread != NULL && PyTuple_GET_ITEM(thread, 0) == values[R_THREAD_NAME])
         by = Py_NewRef(PyTuple_GET_ITEM(thread, 1));
-    PyObject *where = PyTuple_Pack(6, values[R_PATHNAME], values[R_LINENO], values[R_NAME], values[R_LEVELNO],
-                                   values[R_LEVELNAME], values[R_FUNCNAME]);
+    /* Making a tuple may run the garbage collector, and that anything: until it has them, these are ours. */
+    PyObject *const parts[] = {values[R_PATHNAME], values[R_LINENO],    values[R_NAME],
+                               values[R_LEVELNO],  values[R_LEVELNAME], values[R_FUNCNAME]};
+    for (int i = 0; i < 6; i++)
+        Py_INCREF(parts[i]);
+    PyObject *where = PyTuple_Pack(6, parts[0], parts[1], parts[2], parts[3], parts[4], parts[5]);
+    for (int i = 0; i < 6; i++)
+        Py_DECREF(parts[i]);
     if (where != NULL) {
         site = PyDict_GetItemWithError(sites, where);
         Py_XINCREF(site);
         Py_DECREF(where);
     }
     if (site == NULL || by == NULL) {
-        PyErr_Clear();
-        result = Py_NewRef(Py_None); /* Python learns them */
+        if (!came_from_outside())
+            result = Py_NewRef(Py_None); /* Python learns them */
     } else {
         merged = merge(msg, args);
         if (merged != NULL) {
@@ -314,7 +329,6 @@ static PyObject *put_record(PyObject *module, PyObject *const *arguments, Py_ssi
 }
 
 /* ---- calls of the fast logger ------------------------------------------------------------------------------ */
-
 
 static PyObject *fast_kinds[2], *handler_type; /* loggers, the root; SpoolHandler */
 static PyObject *logging_dict, *threading_dict, *time_dict, *modules;
@@ -368,9 +382,7 @@ static int is_untouched(void)
     if (same)
         return 1;
     PyObject *stock = PyObject_CallNoArgs(are_stock);
-    int result = stock == Py_True;
-    if (stock == NULL)
-        PyErr_Clear();
+    int result = stock == Py_True; /* with an error, the caller sees where it came from */
     Py_XDECREF(stock);
     for (int i = 0; i < 3; i++)
         stock_tags[i] = result ? kinds[i]->tp_version_tag : 0;
@@ -434,7 +446,6 @@ static int is_usual(PyObject *handler_attributes)
             continue;
         PyObject *is_so = PyObject_CallNoArgs(seldom[i][1]);
         int no = is_so == Py_False;
-        PyErr_Clear();
         Py_XDECREF(is_so);
         if (!no)
             return 0;
@@ -450,7 +461,6 @@ static PyObject *site_of_call(PyObject *attributes, PyObject *level)
         return NULL;
     PyObject *frame = PyObject_CallOneArg(get_frame, one);
     if (frame == NULL || !PyFrame_Check(frame)) {
-        PyErr_Clear();
         Py_XDECREF(frame);
         return NULL;
     }
@@ -472,7 +482,6 @@ static PyObject *site_of_call(PyObject *attributes, PyObject *level)
             && PyTuple_GET_ITEM(entry, 3) == look_up(attributes, s_name))
             site = PyTuple_GET_ITEM(entry, 4);
     }
-    PyErr_Clear();
     Py_XDECREF(key);
     Py_DECREF(code);
     Py_DECREF(frame);
@@ -497,7 +506,6 @@ static PyObject *now(void)
     if (time != NULL && !PyFloat_CheckExact(time))
         Py_CLEAR(time);
 #endif
-    PyErr_Clear();
     return time;
 }
 
@@ -510,63 +518,23 @@ static PyObject *this_thread(void)
         if (name == PyTuple_GET_ITEM(me, 1))
             by = Py_NewRef(PyTuple_GET_ITEM(me, 2));
     }
-    PyErr_Clear();
     Py_XDECREF(name);
     Py_XDECREF(me);
     return by;
 }
 
-/* put_call(logger, msg, args, kwargs) -> what has become of it:
-False, it is for Python; None, it is done; the handler, it is stored, and it is time to look for the shipper;
-(message, time, site, handler), it is merged, and not stored. */
-static PyObject *put_call(PyObject *level, PyObject *const *arguments, Py_ssize_t count)
+/* Merge and store a call that is ordinary; as `put_call`. */
+static PyObject *put_ordinary(PyObject *handler, PyObject *of_handler, PyObject *site, PyObject *time, PyObject *msg,
+                              PyObject *args)
 {
-    if (count != 4 || source == NULL) {
-        PyErr_SetString(PyExc_TypeError, "put_call takes 4 arguments, and only after bind_calls");
+    PyObject *result = NULL, *merged = merge(msg, args);
+    if (merged == NULL)
         return NULL;
-    }
-    PyObject *logger = arguments[0], *msg = arguments[1], *args = arguments[2];
-    PyObject *kind = KIND(logger);
-    if (!is_on || (kind != fast_kinds[0] && kind != fast_kinds[1]) || !is_untouched())
-        Py_RETURN_FALSE;
-    PyObject *attributes = attributes_of(logger);
-    if (attributes == NULL || look_up(attributes, s_disabled) != Py_False)
-        Py_RETURN_FALSE;
-    PyObject *cache = look_up(attributes, s__cache);
-    PyObject *enabled = cache != NULL && PyDict_CheckExact(cache) ? look_up(cache, level) : NULL;
-    if (enabled == Py_False)
-        Py_RETURN_NONE;
-    if (enabled != Py_True || PyDict_GET_SIZE(arguments[3]) || !PyUnicode_CheckExact(msg)
-        || (PyTuple_GET_SIZE(args) == 1 && !is_simple(PyTuple_GET_ITEM(args, 0)))
-        || !is_empty_list(look_up(attributes, s_filters)))
-        Py_RETURN_FALSE;
-    PyObject *handler = only_handler(attributes);
-    if (handler == NULL || KIND(handler) != handler_type)
-        Py_RETURN_FALSE;
-    PyObject *of_handler = attributes_of(handler);
-    PyObject *least = of_handler == NULL ? NULL : look_up(of_handler, s_level);
-    if (least == NULL || look_up(of_handler, s_takes_fields) != Py_True || !PyLong_CheckExact(least)
-        || PyObject_RichCompareBool(level, least, Py_LT) || !is_empty_list(look_up(of_handler, s_filters))
-        || !is_usual(of_handler))
-        Py_RETURN_FALSE;
-    PyObject *site = site_of_call(attributes, level);
-    if (site == NULL)
-        Py_RETURN_FALSE;
-    Py_INCREF(site);
-    PyObject *time = now();
-    if (time == NULL) {
-        Py_DECREF(site);
-        Py_RETURN_FALSE;
-    }
-    Py_INCREF(handler);
-    PyObject *merged = merge(msg, args), *result = NULL, *by = NULL;
-    if (merged != NULL) {
+    PyObject *by = this_thread(); /* merging, and this, may have run anything */
+    if (!came_from_outside()) {
+        PyObject *end = look_up(of_handler, s__end), *most = look_up(of_handler, s__max_payload);
         int stored = 0;
-        /* Merging may have run anything. */
-        of_handler = attributes_of(handler);
-        PyObject *end = of_handler == NULL ? NULL : look_up(of_handler, s__end);
-        PyObject *most = of_handler == NULL ? NULL : look_up(of_handler, s__max_payload);
-        if (end != NULL && most != NULL && PyUnicode_CheckExact(merged) && (by = this_thread()) != NULL) {
+        if (by != NULL && end != NULL && most != NULL && PyUnicode_CheckExact(merged)) {
             Py_INCREF(end);
             stored = store(end, PyFloat_AS_DOUBLE(time), merged, site, by, PyLong_AsSsize_t(most));
             Py_DECREF(end);
@@ -581,10 +549,72 @@ static PyObject *put_call(PyObject *level, PyObject *const *arguments, Py_ssize_
             result = PyTuple_Pack(4, merged, time, site, handler);
     }
     Py_XDECREF(by);
-    Py_XDECREF(merged);
+    Py_DECREF(merged);
+    return result;
+}
+
+/* The same for one that perhaps is not. The caller holds the handler, its attributes and those of the logger. */
+static PyObject *put_through(PyObject *handler, PyObject *of_handler, PyObject *attributes, PyObject *level,
+                             PyObject *msg, PyObject *args)
+{
+    PyObject *least = look_up(of_handler, s_level), *site = NULL, *time = NULL, *result = NULL;
+    if (least != NULL && look_up(of_handler, s_takes_fields) == Py_True && PyLong_CheckExact(least)
+        && !PyObject_RichCompareBool(level, least, Py_LT) && is_empty_list(look_up(of_handler, s_filters))
+        && is_usual(of_handler)) {
+        site = site_of_call(attributes, level);
+        Py_XINCREF(site);
+        time = site == NULL ? NULL : now();
+    }
+    if (time != NULL)
+        result = put_ordinary(handler, of_handler, site, time, msg, args);
+    else if (!came_from_outside())
+        result = Py_NewRef(Py_False);
+    Py_XDECREF(time);
+    Py_XDECREF(site);
+    return result;
+}
+
+/* put_call(logger, msg, args, kwargs) -> what has become of it:
+False, it is for Python; None, it is done; the handler, it is stored, and it is time to look for the shipper;
+(message, time, site, handler), it is merged, and not stored. */
+static PyObject *put_call(PyObject *level, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 4 || source == NULL) {
+        PyErr_SetString(PyExc_TypeError, "put_call takes 4 arguments, and only after bind_calls");
+        return NULL;
+    }
+    PyObject *logger = arguments[0], *msg = arguments[1], *args = arguments[2];
+    PyObject *kind = KIND(logger);
+    if (!is_on || (kind != fast_kinds[0] && kind != fast_kinds[1]))
+        Py_RETURN_FALSE;
+    if (!is_untouched()) {
+        if (came_from_outside())
+            return NULL;
+        Py_RETURN_FALSE;
+    }
+    PyObject *attributes = attributes_of(logger);
+    if (attributes == NULL || look_up(attributes, s_disabled) != Py_False)
+        Py_RETURN_FALSE;
+    PyObject *cache = look_up(attributes, s__cache);
+    PyObject *enabled = cache != NULL && PyDict_CheckExact(cache) ? look_up(cache, level) : NULL;
+    if (enabled == Py_False)
+        Py_RETURN_NONE;
+    if (enabled != Py_True || PyDict_GET_SIZE(arguments[3]) || !PyUnicode_CheckExact(msg)
+        || (PyTuple_GET_SIZE(args) == 1 && !is_simple(PyTuple_GET_ITEM(args, 0)))
+        || !is_empty_list(look_up(attributes, s_filters)))
+        Py_RETURN_FALSE;
+    PyObject *handler = only_handler(attributes);
+    PyObject *of_handler = handler == NULL || KIND(handler) != handler_type ? NULL : attributes_of(handler);
+    if (of_handler == NULL)
+        Py_RETURN_FALSE;
+    /* From here on Python code may run, and with it another thread that takes the handler away. */
+    Py_INCREF(handler);
+    Py_INCREF(of_handler);
+    Py_INCREF(attributes);
+    PyObject *result = put_through(handler, of_handler, attributes, level, msg, args);
+    Py_DECREF(attributes);
+    Py_DECREF(of_handler);
     Py_DECREF(handler);
-    Py_DECREF(time);
-    Py_DECREF(site);
     return result;
 }
 

@@ -204,7 +204,9 @@ class Shipper:
         self._behind = False
         self._next_beat = 0.0
         self._next_housekeeping = 0.0
-        self._house_took = 0.0
+        self._houses = deque(
+            [0.0], maxlen=4
+        )  # what it took; the least counts: opening and burying many does not
         self._levels = LevelsFile(settings.levels) if settings.levels else None
         self._next_levels = 0.0
         self._last_active = 0.0
@@ -264,14 +266,14 @@ class Shipper:
             self._thorough = True
             dead = self._keep_house()
             if not (dead or draining):
-                rest = _HOUSEKEEPING * self._house_took / _CHEAP
+                rest = _HOUSEKEEPING * min(self._houses) / _CHEAP
                 self._next_housekeeping = max(self._next_housekeeping, now + min(rest, _LONGEST_HOUSEKEEPING))
-            self._house_took = time.monotonic() - now
+            self._houses.append(time.monotonic() - now)
         if not self._entries and self._connected() and (draining or now >= self._next_collect):
             thorough, began = self._thorough, time.monotonic()
             self._collect(now, draining)
             if thorough:
-                self._house_took += time.monotonic() - began
+                self._houses[-1] += time.monotonic() - began
         if self._due(now, draining):
             self._send()
         if now >= self._next_positions and self._client is not None:

@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -226,6 +227,14 @@ def test_a_mark_that_comes_while_a_frame_is_stored_is_obeyed_before_any_other_re
         assert frame.payload == b"of a signal handler"
         behind = frame
     assert (behind.sequence, behind.end) == (opened.sequence, opened._position)
+
+
+def test_an_interrupt_while_a_parked_record_is_appended_reaches_the_caller(opened, monkeypatch):
+    marked_while_storing(opened, lambda end, payload: Obedient()(end, payload), monkeypatch)
+    monkeypatch.setattr(ProducerEnd, "_append_parked", mock.Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        put(opened, new_record())
+    assert len(opened._turn) == 2
 
 
 def test_what_comes_in_front_of_obeying_a_mark_does_not_keep_it_from_being_obeyed(opened, monkeypatch):

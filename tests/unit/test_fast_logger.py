@@ -1164,3 +1164,14 @@ def test_an_object_that_says_it_is_a_text_is_logged_as_the_text_it_stands_for(tw
         for _ in range(3):
             side.log.info(Liar())
         assert [record.message for record in side.read()] == ["what it stands for"] * 3
+
+
+def test_an_interrupt_inside_of_a_look_reaches_the_caller(own_twins):
+    log = own_twins.fast.log
+    for _ in range(3):
+        number(log, 1)
+    span = mock.Mock(get_current_span=mock.Mock(side_effect=KeyboardInterrupt))
+    with mock.patch.dict(sys.modules, {"opentelemetry.trace": span}), pytest.raises(KeyboardInterrupt):
+        number(log, 2)
+    number(log, 3)
+    assert [each.message for each in own_twins.fast.read()] == ["number 1"] * 3 + ["number 3"]

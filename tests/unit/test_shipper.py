@@ -875,12 +875,14 @@ def test_looking_after_many_spools_takes_a_small_part_of_the_time(bench, monkeyp
     shipper, end = bench.shipper(), bench.producer()
     log(end, 1)
     for took, pause in [(0.001, 1.0), (0.1, 5.0), (3.0, 10.0)]:
-        shipper._house_took, shipper._next_housekeeping = took, 0.0
+        shipper._houses.extend([took] * 4)
+        shipper._next_housekeeping = 0.0
         began = time.monotonic()
         shipper.step()
         assert pause <= shipper._next_housekeeping - began < pause + 1
     end.close()  # the dead are buried as soon as ever
-    shipper._house_took, shipper._next_housekeeping = 3.0, 0.0
+    shipper._houses.extend([3.0] * 4)
+    shipper._next_housekeeping = 0.0
     shipper.step()
     assert shipper._next_housekeeping <= time.monotonic() + 1.0
 
